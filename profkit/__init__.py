@@ -1,0 +1,1 @@
+"""Says which part of a PyTorch training step costs the time."""

@@ -1,0 +1,159 @@
+"""The facts about one run that are written once: its manifest."""
+
+from dataclasses import dataclass, field
+
+from .stage import Stage
+from .steps import MarkTable, StepTable
+
+SCHEMA_VERSION = 1
+"""Version of a run directory. History: 1, the first one (2026-11)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hardware:
+    """The machine. None where it could not be told."""
+
+    processor: str
+    frequency_mhz: float | None
+    physical_cores: int | None
+    logical_cores: int
+    usable_cores: int
+    """Cores that this process may run on (affinity and container limits)."""
+    memory_bytes: int | None
+    gpus: tuple[str, ...]
+    system: str
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Hardware, versions and settings that a time depends on."""
+
+    hardware: Hardware
+    versions: dict[str, str]
+    intra_op_threads: int | None
+    inter_op_threads: int | None
+    commit: str | None
+    """Git commit of the working directory, with `+changes` where it is not clean."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """The data that the run was fed."""
+
+    name: str
+    """`MNIST`, or `drawn digits` (synthetic; its accuracy is never MNIST's)."""
+    origin: str
+    """Where it came from, in words fit for a report: never a path of this machine."""
+    train_samples: int
+    test_samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoaderFacts:
+    """How batches were made."""
+
+    source: str
+    """`dataloader` or `memory`, or what the user called it."""
+    batch_size: int | None
+    num_workers: int | None
+    prefetch_factor: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeFacts:
+    """One probe: what it looked at and what it cost.
+
+    Attributes:
+        name: `clock`, `torch`, `stacks` or `lines`.
+        steps: steps that it saw.
+        wall_ns: how long its pass took, set-up and writing included.
+        step_ns: median step in its pass; beside the light pass it gives the slow-down.
+        detail: rate, file, in words.
+        gap: why it could not work, else None.
+    """
+
+    name: str
+    steps: int
+    wall_ns: int | None = None
+    step_ns: int | None = None
+    detail: str | None = None
+    gap: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunManifest:
+    """`run.json`. `ended` is None until the run ends, and stays None when it is killed."""
+
+    schema: int
+    name: str
+    command: str
+    started_at: str
+    ended: str | None
+    device: str | None
+    environment: Environment
+    data: DataFacts | None = None
+    loader: LoaderFacts | None = None
+    workload: str | None = None
+    asked_stage: str | None = None
+    """The stage that the drill-down was asked for, or `step` for all."""
+    group: str | None = None
+    """Runs with the same group took turns, block by block, in one process."""
+    probes: tuple[ProbeFacts, ...] = ()
+    gaps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One operator, stack or line that a traced pass found costly.
+
+    Attributes:
+        name: operator name, innermost function, or source text of the line.
+        source: `file:line`, or None where it has none.
+        self_ns: without what it called; None where the probe counts samples.
+        total_ns: with what it called; None likewise.
+        count: calls, hits or samples.
+        share: part of what this probe saw in the stage, 0 to 1; self time.
+        context: the rest in words: callers for a stack, `worker` for a loader worker.
+    """
+
+    name: str
+    source: str | None
+    self_ns: int | None
+    total_ns: int | None
+    count: int
+    share: float
+    context: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drilldown:
+    """The costliest places of one stage as one probe saw them, costliest first.
+
+    `gap` says why `costs` is empty; `note` what the reader must know to read it.
+    """
+
+    probe: str
+    stage: Stage
+    steps: int
+    costs: tuple[Cost, ...]
+    gap: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunRecord:
+    """A run directory, read.
+
+    `reference` holds steps of the same loop without loader workers, interleaved with these,
+    where the run was made to tell contention from slow loading; else None.
+    """
+
+    manifest: RunManifest
+    steps: StepTable
+    marks: MarkTable
+    reference: StepTable | None = None
+    drilldown: tuple[Drilldown, ...] = ()
+    device_idle_in_wait_share: float | None = None
+    """Part of the data wait during which the device had nothing to do; None: not observed."""
+    reading_gaps: tuple[str, ...] = field(default=())
+    """What was missing or cut short on disk."""
