@@ -1,0 +1,1 @@
+"""The facts that the parts exchange: frozen dataclasses, no I/O."""

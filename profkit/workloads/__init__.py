@@ -1,0 +1,1 @@
+"""The built-in training programs that `profkit trace` runs, and how it runs them."""

@@ -1,0 +1,87 @@
+"""Steps to stages: what each of them took, with the interval of its share."""
+
+import numpy as np
+
+from ..schema.findings import Breakdown, StageFinding
+from ..schema.stage import STAGES, Stage
+from ..schema.steps import NOT_TIMED, Flag, Int64Array, StepTable
+from .statistics import mean_of_blocks, share_of_sums, split_evenly, summarize
+
+TARGET_BLOCKS = 20
+"""Blocks that an uninterrupted loop is cut into; enough for an interval, long enough each."""
+
+
+def active_rows(steps: StepTable, *, drained: bool = False) -> Int64Array:
+    """Rows of the steps whose times count; with `drained` also those that end in a drain."""
+    out = int(NOT_TIMED) if drained else int(NOT_TIMED | Flag.DRAIN)
+    return np.flatnonzero((steps.flags & out) == 0)
+
+
+def block_ids(steps: StepTable) -> Int64Array:
+    """(n,) int64: for each step the number of the iteration over the loader that it is in."""
+    return np.cumsum((steps.flags & int(Flag.BLOCK_START)) != 0)
+
+
+def blocks(steps: StepTable, rows: Int64Array) -> list[Int64Array]:
+    """The rows, cut into blocks for inference: no block spans two iterations over the loader.
+
+    Iterations that are longer than a twentieth of all are cut evenly, so that a single long
+    epoch gives an interval too.
+    """
+    if rows.size == 0:
+        return []
+    longest = max(1, -(-rows.size // TARGET_BLOCKS))
+    ids = block_ids(steps)[rows]
+    found = []
+    for start, end in _runs(ids):
+        for low, high in split_evenly(end - start, -(-(end - start) // longest)):
+            found.append(rows[start + low : start + high])
+    return found
+
+
+def break_down(steps: StepTable) -> Breakdown:
+    """The stages of the active steps, each None if it was never marked."""
+    rows = active_rows(steps)
+    cut = blocks(steps, rows)
+    step_ns = steps.step_ns
+    totals = np.array([step_ns[block].sum() for block in cut], np.float64)
+    counts = np.array([block.size for block in cut], np.float64)
+    stages: dict[Stage, StageFinding | None] = {}
+    for index, stage in enumerate(STAGES):
+        seen = bool(steps.marked[rows, index].any())
+        if not seen:
+            stages[stage] = None
+            continue
+        taken = steps.stage_ns[:, index]
+        summary = summarize(taken[rows])
+        assert summary is not None  # a mark was seen, so there is a step
+        parts = np.array([taken[block].sum() for block in cut], np.float64)
+        stages[stage] = StageFinding(
+            share=share_of_sums(parts, totals),
+            total_ns=summary.total,
+            median_ns=summary.median,
+            iqr_ns=summary.iqr,
+        )
+    flags = steps.flags
+    samples = steps.samples[rows]
+    known = rows.size > 0 and bool((samples >= 0).all())
+    return Breakdown(
+        steps=summarize(step_ns[rows]),
+        mean_step_ns=mean_of_blocks(totals, counts) if cut else None,
+        warmup=_flagged(flags, Flag.WARMUP),
+        disturbed=_flagged(flags, Flag.DISTURBED),
+        partial=_flagged(flags, Flag.PARTIAL),
+        samples_per_s=float(samples.sum() / step_ns[rows].sum() * 1e9) if known else None,
+        stages=stages,
+    )
+
+
+def _flagged(flags: Int64Array, flag: Flag) -> int:
+    return int(((flags & int(flag)) != 0).sum())
+
+
+def _runs(ids: Int64Array) -> list[tuple[int, int]]:
+    """Half-open bounds of the stretches of equal values."""
+    edges = np.flatnonzero(np.diff(ids)) + 1
+    bounds = [0, *edges.tolist(), int(ids.size)]
+    return list(zip(bounds, bounds[1:], strict=False))

@@ -1,0 +1,183 @@
+"""One function a verdict kind: the verdict if its condition holds, else None."""
+
+from collections.abc import Callable
+
+from ..schema.findings import Evidence, StageFinding, Verdict
+from ..schema.stage import Stage
+from . import policy
+from .situation import Situation
+
+Rule = Callable[[Situation], Verdict | None]
+
+_MODEL = (Stage.FORWARD, Stage.BACKWARD)
+
+
+def contended(situation: Situation) -> Verdict | None:
+    """Workers and intra-op threads want more cores than there are, and the model pays."""
+    seen = situation.contention
+    if seen is None or seen.workers + seen.threads <= seen.cores:
+        return None
+    least = seen.growth.low if seen.growth.low is not None else seen.growth.value
+    if 1 - 1 / least < policy.CONTENTION_SHRINK_SHARE:
+        return None
+    breakdown = situation.breakdown
+    model = breakdown.share(*_MODEL, Stage.OPTIMIZER)
+    # The workers compete while the loop waits for them too, so the wait is in doubt as well.
+    at_stake = model * (1 - 1 / seen.growth.value) + breakdown.share(Stage.DATALOADER)
+    return Verdict(
+        kind="contended",
+        stage=Stage.DATALOADER,
+        severity=_severity(at_stake),
+        evidence=(
+            Evidence(
+                "model_growth",
+                seen.growth.value,
+                "ratio",
+                seen.growth.low,
+                seen.growth.high,
+                1 / (1 - policy.CONTENTION_SHRINK_SHARE),
+            ),
+            Evidence("runnable", seen.workers + seen.threads, "threads", limit=seen.cores),
+        ),
+        at_stake_share=at_stake,
+        advice="Judge workers and threads together: fewer of both (--num-workers 0, --threads 1), "
+        "or no loader at all: data that fits can stay in memory.",
+    )
+
+
+def input_bound(situation: Situation) -> Verdict | None:
+    """The loop waits for data; on a device only if the device has nothing to do meanwhile."""
+    finding = situation.breakdown.stages[Stage.DATALOADER]
+    share = _fired(finding, policy.INPUT_BOUND_MODERATE_SHARE)
+    if share is None or finding is None:
+        return None
+    evidence = [_share_evidence("data_wait", finding, policy.INPUT_BOUND_SHARE)]
+    if situation.on_device:
+        idle = situation.device_idle_in_wait_share
+        if idle is None or idle < policy.DEVICE_IDLE_SHARE:
+            return None
+        evidence.append(
+            Evidence("device_idle_in_wait", idle, "share", limit=policy.DEVICE_IDLE_SHARE)
+        )
+    evidence.append(Evidence("speedup_bound", 1 / (1 - min(share, 0.999)), "ratio"))
+    workers = situation.manifest.loader.num_workers if situation.manifest.loader else None
+    advice = (
+        "Keep the decoded data in memory if it fits."
+        if workers
+        else "Keep the decoded data in memory if it fits; loader workers help only where cores "
+        "are idle."
+    )
+    return Verdict(
+        kind="input-bound",
+        stage=Stage.DATALOADER,
+        severity="high" if _least(finding) >= policy.INPUT_BOUND_SHARE else "moderate",
+        evidence=tuple(evidence),
+        at_stake_share=share,
+        advice=advice,
+    )
+
+
+def transfer_bound(situation: Situation) -> Verdict | None:
+    """Copies to the device hold the loop."""
+    return _stage_bound(
+        situation,
+        "transfer-bound",
+        Stage.TRANSFER,
+        policy.TRANSFER_BOUND_SHARE,
+        "Pin the batch's memory and copy with non_blocking=True, or keep the data on the device.",
+    )
+
+
+def optimizer_bound(situation: Situation) -> Verdict | None:
+    """The optimizer is the largest stage, and large."""
+    stages = situation.breakdown.stages
+    shares = {stage: found.share.value for stage, found in stages.items() if found is not None}
+    if not shares or max(shares, key=lambda stage: shares[stage]) is not Stage.OPTIMIZER:
+        return None
+    return _stage_bound(
+        situation,
+        "optimizer-bound",
+        Stage.OPTIMIZER,
+        policy.OPTIMIZER_BOUND_SHARE,
+        "Try a fused or foreach optimizer, or a larger batch: fewer steps an epoch.",
+    )
+
+
+def other_bound(situation: Situation) -> Verdict | None:
+    """What no stage claims (logging, .item(), checkpoints) holds the loop."""
+    return _stage_bound(
+        situation,
+        "other-bound",
+        Stage.OTHER,
+        policy.OTHER_BOUND_SHARE,
+        "Mark what the loop does outside the stages, or do it less often.",
+    )
+
+
+def compute_bound(situation: Situation) -> Verdict | None:
+    """Forward and backward hold most of the step, whatever else holds a part of it."""
+    stages = situation.breakdown.stages
+    share = sum(_least(found) for stage in _MODEL if (found := stages[stage]) is not None)
+    if share < policy.COMPUTE_BOUND_SHARE:
+        return None
+    value = situation.breakdown.share(*_MODEL)
+    largest = max(_MODEL, key=lambda stage: situation.breakdown.share(stage))
+    return Verdict(
+        kind="compute-bound",
+        stage=largest,
+        severity="none",
+        evidence=(
+            Evidence("forward_and_backward", value, "share", limit=policy.COMPUTE_BOUND_SHARE),
+        ),
+        at_stake_share=value,
+        advice="The model itself costs the time: a lower precision, channels_last, compile, "
+        "or a smaller network.",
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    contended,
+    input_bound,
+    transfer_bound,
+    optimizer_bound,
+    other_bound,
+    compute_bound,
+)
+
+
+def _stage_bound(
+    situation: Situation, kind: str, stage: Stage, limit: float, advice: str
+) -> Verdict | None:
+    finding = situation.breakdown.stages[stage]
+    share = _fired(finding, limit)
+    if share is None or finding is None:
+        return None
+    return Verdict(
+        kind=kind,
+        stage=stage,
+        severity=_severity(share),
+        evidence=(_share_evidence(stage.value, finding, limit),),
+        at_stake_share=share,
+        advice=advice,
+    )
+
+
+def _fired(finding: StageFinding | None, limit: float) -> float | None:
+    """The share, if the lower end of its interval reaches the limit."""
+    if finding is None or _least(finding) < limit:
+        return None
+    return finding.share.value
+
+
+def _least(finding: StageFinding) -> float:
+    share = finding.share
+    return share.low if share.low is not None else share.value
+
+
+def _share_evidence(name: str, finding: StageFinding, limit: float) -> Evidence:
+    share = finding.share
+    return Evidence(name, share.value, "share", share.low, share.high, limit)
+
+
+def _severity(share: float) -> str:
+    return "high" if share >= policy.HIGH_SEVERITY_SHARE else "moderate"

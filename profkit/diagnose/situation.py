@@ -1,0 +1,27 @@
+"""What the rules look at."""
+
+from dataclasses import dataclass
+
+from ..schema.findings import Breakdown, Contention
+from ..schema.run import RunManifest
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """One run as the rules see it.
+
+    Attributes:
+        contention: the loop beside itself without workers, where that was measured.
+        device_idle_in_wait_share: part of the data wait in which the device had nothing to
+            do; None where no device was observed.
+    """
+
+    manifest: RunManifest
+    breakdown: Breakdown
+    contention: Contention | None = None
+    device_idle_in_wait_share: float | None = None
+
+    @property
+    def on_device(self) -> bool:
+        """Whether the model ran beside the host, so that a host wait may be hidden."""
+        return (self.manifest.device or "cpu") != "cpu"

@@ -1,0 +1,170 @@
+"""Records the steps of a training loop into a run directory, as it goes."""
+
+import sys
+import warnings
+from array import array
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from .probe.environment import read_environment
+from .probe.marks import Mark, StageClock, Steps
+from .schema.run import SCHEMA_VERSION, ProbeFacts, RunManifest
+from .store.run_directory import STEPS, RunWriter, create_directory, write_manifest
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+COMPLETED = "completed"
+_CALIBRATION_STEPS = 200
+
+
+class Recorder:
+    """Marks the stages of a training loop and writes the steps to a run directory.
+
+    A context manager: the run directory is made on entering, and how the loop ended is
+    written on leaving. The loop's own exceptions pass through unchanged. Once the loop runs,
+    nothing that goes wrong with recording breaks it: it becomes a warning and a gap.
+
+    Args:
+        path: the run directory; made by this.
+        name: what reports call the run; the directory's name unless given.
+        warmup: first steps to leave out of the times.
+        overwrite: replace a run directory that is already there.
+
+    Raises:
+        OutputError: on entering, when `path` cannot be written or holds something.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        warmup: int = 0,
+        overwrite: bool = False,
+        manifest: RunManifest | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self._overwrite = overwrite
+        self._writer = RunWriter(self.path)
+        self._broken = False
+        self._file = STEPS
+        self._clock = StageClock(self._append, warmup=warmup)
+        base = manifest if manifest is not None else new_manifest(name or self.path.name)
+        self.manifest = base if name is None else replace(base, name=name)
+
+    @property
+    def clock(self) -> StageClock:
+        """The clock behind the marks."""
+        return self._clock
+
+    def __enter__(self) -> "Recorder":
+        create_directory(self.path, force=self._overwrite)
+        write_manifest(self.path, self.manifest)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(COMPLETED if kind is None else f"stopped by {kind.__name__}")
+
+    def steps(self, iterable: Iterable[T]) -> Steps[T]:
+        """The batches of a loader; each request opens a step and closes the one before.
+
+        The wait for the batch is the stage `dataloader`. Iterate it anew for each epoch.
+        """
+        return self._clock.steps(iterable)
+
+    def stage(self, name: str) -> Mark:
+        """A mark for a `with` statement: `transfer`, `forward`, `backward`, `optimizer`, `other`.
+
+        Nested marks count for the innermost one; outside a step a mark does nothing.
+
+        Raises:
+            InputError: no such stage.
+        """
+        return self._clock.stage(name)
+
+    def call(self, name: str, function: Callable[..., R], *args: Any) -> R:
+        """The result of `function(*args)`, marked, and visible to stack samplers.
+
+        Raises:
+            InputError: no such stage.
+        """
+        return self._clock.call(name, function, *args)
+
+    def gap(self, text: str) -> None:
+        """State something that could not be observed; reports show it."""
+        self.manifest = replace(self.manifest, gaps=(*self.manifest.gaps, text))
+
+    def probe(self, facts: ProbeFacts) -> None:
+        """State what a probe looked at and what it cost."""
+        self.manifest = replace(self.manifest, probes=(*self.manifest.probes, facts))
+
+    def close(self, ended: str) -> None:
+        """Write what is left, and how the run ended."""
+        clock = self._clock
+        clock.flush()
+        self._writer.close()
+        if clock.foreign_steps:
+            self.gap(f"{clock.foreign_steps} loops in other threads were not recorded")
+        self.probe(
+            ProbeFacts(
+                name="clock",
+                steps=clock.count,
+                wall_ns=clock.sink_ns + clock.count * _clock_cost_ns(),
+                detail="marks (calibrated on empty marks) and writing, which falls between steps",
+            )
+        )
+        self.manifest = replace(self.manifest, ended=ended)
+        self._guard(lambda: write_manifest(self.path, self.manifest))
+
+    def _append(self, rows: "array[int]", segments: "array[int]", steps: int) -> None:
+        if not self._broken:
+            self._guard(lambda: self._writer.append(rows, segments))
+
+    def _guard(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except Exception as error:  # recording must never break the training that it watches
+            if not self._broken:
+                self._broken = True
+                self.gap(f"writing stopped after {self._clock.count} steps: {error}")
+                warnings.warn(
+                    f"profkit stopped recording to {self.path}: {error}; the training goes on",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+
+
+def new_manifest(name: str) -> RunManifest:
+    """The manifest of a run that starts now, in this process."""
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "python"
+    return RunManifest(
+        schema=SCHEMA_VERSION,
+        name=name,
+        command=command,
+        started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        ended=None,
+        device=None,
+        environment=read_environment(),
+    )
+
+
+def _clock_cost_ns() -> int:
+    """What the marks of a whole step cost here and now: a loop of empty marks."""
+    clock = StageClock(lambda *_: None)
+    marks = [clock.stage(name) for name in ("transfer", "forward", "backward", "optimizer")]
+    began = clock._now()
+    for _ in clock.steps(range(_CALIBRATION_STEPS)):
+        for mark in marks:
+            with mark:
+                pass
+    return (clock._now() - began) // _CALIBRATION_STEPS

@@ -1,0 +1,153 @@
+"""What the analysis found; everything that a report shows, before any rounding."""
+
+from dataclasses import dataclass
+
+from .drilldown import Drilldown
+from .run import RunManifest
+from .stage import Stage
+from .steps import MarkTable
+
+REPORT_SCHEMA = 1
+"""Version of the JSON report. History: 1, the first one (2026-11)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its 95 % interval and the number of blocks that it rests on.
+
+    `low` and `high` are None where too few blocks were there to tell.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    blocks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Durations of steps, in ns: `iqr` is the distance between the quartiles."""
+
+    count: int
+    median: float
+    iqr: float
+    p95: float
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageFinding:
+    """One stage over the active steps; `share` is its part of their summed time."""
+
+    share: Estimate
+    total_ns: int
+    median_ns: float
+    iqr_ns: float
+
+
+@dataclass(frozen=True, slots=True)
+class Breakdown:
+    """The stages of the active steps; None for a stage that was never marked.
+
+    Attributes:
+        steps: durations of the active steps; None when there is none.
+        mean_step_ns: throughput: mean over blocks, with its interval; None likewise.
+        warmup, disturbed, partial: steps left out, by reason.
+        samples_per_s: None where the batch size is not known.
+    """
+
+    steps: Summary | None
+    mean_step_ns: Estimate | None
+    warmup: int
+    disturbed: int
+    partial: int
+    samples_per_s: float | None
+    stages: dict[Stage, StageFinding | None]
+
+    def share(self, *stages: Stage) -> float:
+        """Part of the step that these stages hold together; 0 where not observed."""
+        found = (self.stages[stage] for stage in stages)
+        return sum(finding.share.value for finding in found if finding is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Contention:
+    """The same loop without loader workers, block by block beside the one with them.
+
+    Attributes:
+        workers, threads, cores: what wants to run, and on how many cores.
+        model_ns, model_alone_ns: median of forward to optimizer with and without workers.
+        growth: ratio of the two (block pairs).
+    """
+
+    workers: int
+    threads: int
+    cores: int
+    model_ns: float
+    model_alone_ns: float
+    growth: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One number that a verdict rests on, with the limit that it was held against."""
+
+    name: str
+    value: float
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    limit: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What bounds the step.
+
+    Attributes:
+        kind: one of the verdict kinds, e.g. `input-bound`.
+        stage: the stage that it is about, None where it is about none.
+        severity: `high`, `moderate` or `none`.
+        evidence: the numbers, the deciding one first.
+        at_stake_share: part of the step that vanishes if the cause vanishes altogether.
+        advice: what to try next.
+    """
+
+    kind: str
+    stage: Stage | None
+    severity: str
+    evidence: tuple[Evidence, ...]
+    at_stake_share: float
+    advice: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two runs that took turns in one process: how many times faster `other` is than `base`."""
+
+    base: str
+    other: str
+    speedup: Estimate
+    base_median_ns: float
+    other_median_ns: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunFindings:
+    """One run, analyzed and diagnosed. `verdicts` is ranked; the first one is *the* verdict."""
+
+    manifest: RunManifest
+    breakdown: Breakdown
+    contention: Contention | None
+    verdicts: tuple[Verdict, ...]
+    drilldown: tuple[Drilldown, ...]
+    marks: MarkTable
+    gaps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """Any number of runs, and the comparison of the first two where they took turns."""
+
+    comparison: Comparison | None
+    runs: tuple[RunFindings, ...]
