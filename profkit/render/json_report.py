@@ -1,0 +1,140 @@
+"""Report -> JSON: a versioned contract; the README documents it."""
+
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from ..schema.drilldown import Drilldown
+from ..schema.findings import (
+    REPORT_SCHEMA,
+    Comparison,
+    Estimate,
+    Evidence,
+    Report,
+    RunFindings,
+    StageFinding,
+    Verdict,
+)
+from ..schema.run import ProbeFacts
+from .wording import verdict_sentence
+
+
+def render_json(report: Report) -> str:
+    """The report as indented JSON; unrounded numbers, null for what was not observed."""
+    first = report.runs[0] if report.runs else None
+    content = {
+        "schema": REPORT_SCHEMA,
+        "comparison": None if report.comparison is None else _comparison(report.comparison),
+        "runs": [_run(run, report.comparison if run is first else None) for run in report.runs],
+    }
+    return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
+
+
+def _interval(estimate: Estimate) -> list[float] | None:
+    if estimate.low is None or estimate.high is None:
+        return None
+    return [estimate.low, estimate.high]
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "base": comparison.base,
+        "other": comparison.other,
+        "speedup": comparison.speedup.value,
+        "speedup_interval": _interval(comparison.speedup),
+        "block_pairs": comparison.speedup.blocks,
+        "base_median_ns": comparison.base_median_ns,
+        "other_median_ns": comparison.other_median_ns,
+    }
+
+
+def _run(run: RunFindings, comparison: Comparison | None) -> dict[str, Any]:
+    manifest = run.manifest
+    steps = run.breakdown.steps
+    main, *others = run.verdicts
+    mean = run.breakdown.mean_step_ns
+    return {
+        "run": {
+            "name": manifest.name,
+            "command": manifest.command,
+            "started_at": manifest.started_at,
+            "ended": manifest.ended,
+            "device": manifest.device,
+            "workload": manifest.workload,
+            "hardware": asdict(manifest.environment.hardware),
+            "versions": manifest.environment.versions,
+            "commit": manifest.environment.commit,
+            "intra_op_threads": manifest.environment.intra_op_threads,
+            "data": None if manifest.data is None else asdict(manifest.data),
+            "loader": None if manifest.loader is None else asdict(manifest.loader),
+        },
+        "steps": {
+            "count": 0 if steps is None else steps.count,
+            "warmup": run.breakdown.warmup,
+            "disturbed": run.breakdown.disturbed,
+            "partial": run.breakdown.partial,
+            "samples_per_s": run.breakdown.samples_per_s,
+            "step_time_ns": None
+            if steps is None
+            else {
+                "median": steps.median,
+                "iqr": steps.iqr,
+                "p95": steps.p95,
+                "total": steps.total,
+                "mean": None if mean is None else mean.value,
+                "mean_interval": None if mean is None else _interval(mean),
+            },
+        },
+        "stages": {
+            stage.value: None if finding is None else _stage(finding)
+            for stage, finding in run.breakdown.stages.items()
+        },
+        "verdict": {
+            **_verdict(main, run, comparison),
+            "also": [_verdict(verdict, run, comparison) for verdict in others],
+        },
+        "drilldown": [_drilldown(found) for found in run.drilldown],
+        "overhead": [_probe(probe) for probe in manifest.probes if probe.gap is None],
+        "gaps": list(run.gaps),
+    }
+
+
+def _stage(finding: StageFinding) -> dict[str, Any]:
+    return {
+        "share": finding.share.value,
+        "share_interval": _interval(finding.share),
+        "total_ns": finding.total_ns,
+        "median_ns": finding.median_ns,
+        "iqr_ns": finding.iqr_ns,
+    }
+
+
+def _verdict(verdict: Verdict, run: RunFindings, comparison: Comparison | None) -> dict[str, Any]:
+    return {
+        "kind": verdict.kind,
+        "stage": None if verdict.stage is None else verdict.stage.value,
+        "severity": verdict.severity,
+        "sentence": verdict_sentence(verdict, run, comparison),
+        "evidence": [_evidence(one) for one in verdict.evidence],
+        "at_stake_share": verdict.at_stake_share,
+        "advice": verdict.advice,
+    }
+
+
+def _evidence(evidence: Evidence) -> dict[str, Any]:
+    return asdict(evidence)
+
+
+def _drilldown(found: Drilldown) -> dict[str, Any]:
+    return {**asdict(found), "stage": found.stage.value}
+
+
+def _probe(probe: ProbeFacts) -> dict[str, Any]:
+    return {
+        "probe": probe.name,
+        "steps": probe.steps,
+        "wall_ns": probe.wall_ns,
+        "step_ns": probe.step_ns,
+        "detail": probe.detail,
+    }

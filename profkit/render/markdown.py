@@ -1,0 +1,123 @@
+"""Report -> Markdown."""
+
+import re
+from collections.abc import Mapping
+
+from ..schema.findings import Report, RunFindings
+from .tables import Table, drilldown_table, stage_table
+from .units import one_line, plural, times
+from .wording import (
+    comparison_sentence,
+    data_line,
+    ending_line,
+    hardware_line,
+    probe_cost,
+    step_estimate,
+    verdict_sentence,
+    versions_line,
+)
+
+
+def render_markdown(report: Report, figures: Mapping[str, str] | None = None) -> str:
+    """The report as Markdown.
+
+    Args:
+        report: what was found.
+        figures: caption → relative link of each figure that lies beside the text.
+    """
+    names = " and ".join(_safe(run.manifest.name) for run in report.runs)
+    lines = [f"# Where the step's time goes: {names}", ""]
+    lines += _verdicts(report)
+    lines += _markdown_table(stage_table(report))
+    if report.comparison is not None:
+        compared = report.comparison
+        lines += [
+            f"**{_safe(compared.other)} over {_safe(compared.base)}: {times(compared.speedup)}**, "
+            f"from {plural(compared.speedup.blocks, 'pair')} of blocks that took turns in one "
+            "process.",
+            "",
+        ]
+    elif len(report.runs) > 1:
+        lines += [
+            "The runs did not take turns in one process, so no speedup is given: the machine's "
+            "own drift stands between them.",
+            "",
+        ]
+    for caption, link in (figures or {}).items():
+        lines += [f"![{caption}]({link})", "", f"*{caption}*", ""]
+    for run in report.runs:
+        lines += _run_section(run)
+    return "\n".join(lines)
+
+
+def _verdicts(report: Report) -> list[str]:
+    lines = []
+    for run in report.runs:
+        comparison = report.comparison if run is report.runs[0] else None
+        main, *others = run.verdicts
+        sentence = _safe(verdict_sentence(main, run, comparison), 400)
+        lines.append(f"- **{_safe(run.manifest.name)}** is **{sentence}**.")
+        for verdict in others:
+            lines.append(f"  - also {_safe(verdict_sentence(verdict, run), 400)}.")
+        lines.append(f"  - next: {_safe(main.advice, 400)}")
+    if report.comparison is not None and not any(
+        verdict.stage is not None and verdict.stage.value == "dataloader"
+        for verdict in report.runs[0].verdicts
+    ):
+        lines.append(f"- Measured: {_safe(comparison_sentence(report.comparison), 400)}.")
+    return [*lines, ""]
+
+
+def _run_section(run: RunFindings) -> list[str]:
+    manifest = run.manifest
+    lines = [f"## {_safe(manifest.name)}", ""]
+    facts = {
+        "command": f"`{_safe_code(manifest.command)}`",
+        "started": _safe(manifest.started_at),
+        "ended": _safe(ending_line(run)),
+        "hardware": _safe(hardware_line(manifest.environment, manifest.device), 400),
+        "versions": _safe(versions_line(manifest.environment), 400),
+        "data": _safe(data_line(run)),
+    }
+    if manifest.loader is not None:
+        loader = manifest.loader
+        facts["fed from"] = _safe(
+            loader.source
+            if loader.num_workers is None
+            else f"{loader.source}, {plural(loader.num_workers, 'worker')}"
+        )
+    mean = run.breakdown.mean_step_ns
+    if mean is not None:
+        facts["mean step"] = (
+            f"{step_estimate(mean)}, 95 % interval over {plural(mean.blocks, 'block')}"
+        )
+    lines += [f"- {name}: {text}" for name, text in facts.items()]
+    lines.append("")
+    for found in run.drilldown:
+        lines += _markdown_table(drilldown_table(found), level=3)
+    lines += ["### What the probes cost", ""]
+    lines += [f"- {name}: {_safe(text)}" for name, text in probe_cost(run)] or ["- not recorded"]
+    lines += ["", "### Gaps", ""]
+    lines += [f"- {_safe(gap, 400)}" for gap in run.gaps] or ["- none"]
+    return [*lines, ""]
+
+
+def _markdown_table(table: Table, level: int = 2) -> list[str]:
+    lines = [f"{'#' * level} {_safe(table.title)}", ""]
+    if table.rows:
+        lines.append("| " + " | ".join(map(_safe, table.head)) + " |")
+        lines.append("|" + "|".join("---:" if n else "---" for n in table.numbers) + "|")
+        lines += ["| " + " | ".join(_safe(cell, 160) for cell in row) + " |" for row in table.rows]
+        lines.append("")
+    if table.note:
+        lines += [_safe(table.note, 400), ""]
+    return lines
+
+
+def _safe(text: str, limit: int = 200) -> str:
+    """Text from outside: one line, no markup of its own."""
+    return re.sub(r"([\\`*_{}\[\]<>|#!~])", r"\\\1", one_line(text, limit))
+
+
+def _safe_code(text: str) -> str:
+    return one_line(text, 400).replace("`", "'")

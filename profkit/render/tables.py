@@ -1,0 +1,95 @@
+"""Tables as rows of text, for whatever draws them."""
+
+from dataclasses import dataclass
+
+from ..schema.drilldown import Drilldown
+from ..schema.findings import Breakdown, Report, RunFindings
+from ..schema.stage import STAGES, Stage
+from .units import ABSENT, milliseconds, one_line, percent, percent_interval, plural
+
+PROBE_TITLES = {
+    "torch": "costliest operators (torch.profiler)",
+    "stacks": "costliest stacks (py-spy)",
+    "lines": "costliest lines (line_profiler)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A head, rows of as many cells, and which columns are numbers."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numbers: tuple[bool, ...]
+    note: str | None = None
+
+
+def stage_table(report: Report) -> Table:
+    """The stages of all runs side by side."""
+    head = ["stage"]
+    for run in report.runs:
+        name = one_line(run.manifest.name, 30)
+        head += [f"{name}: ms a step", "IQR", "share (95 %)"]
+    rows = [
+        (stage.label, *(cell for run in report.runs for cell in _cells(run.breakdown, stage)))
+        for stage in STAGES
+    ]
+    rows.append(("step", *(cell for run in report.runs for cell in _step_cells(run.breakdown))))
+    return Table(
+        title="median of ms a step, quartile distance, share of the summed time",
+        head=tuple(head),
+        rows=tuple(rows),
+        numbers=(False, *(True for _ in head[1:])),
+        note=f"{ABSENT}: not observed. "
+        + "; ".join(f"{one_line(run.manifest.name, 30)}: {_counted(run)}" for run in report.runs),
+    )
+
+
+def _counted(run: RunFindings) -> str:
+    breakdown = run.breakdown
+    text = plural(0 if breakdown.steps is None else breakdown.steps.count, "step")
+    left_out = {
+        "warm-up": breakdown.warmup,
+        "disturbed": breakdown.disturbed,
+        "partial": breakdown.partial,
+    }
+    parts = [f"{count} {reason}" for reason, count in left_out.items() if count]
+    return text + (f" (left out: {', '.join(parts)})" if parts else "")
+
+
+def _cells(breakdown: Breakdown, stage: Stage) -> tuple[str, str, str]:
+    finding = breakdown.stages[stage]
+    if finding is None:
+        return ABSENT, ABSENT, ABSENT
+    return (
+        milliseconds(finding.median_ns),
+        milliseconds(finding.iqr_ns),
+        percent_interval(finding.share),
+    )
+
+
+def _step_cells(breakdown: Breakdown) -> tuple[str, str, str]:
+    if breakdown.steps is None:
+        return ABSENT, ABSENT, ABSENT
+    return milliseconds(breakdown.steps.median), milliseconds(breakdown.steps.iqr), "100 %"
+
+
+def drilldown_table(found: Drilldown) -> Table:
+    """One probe's costliest places of one stage."""
+    what = PROBE_TITLES.get(found.probe, found.probe)
+    title = f"{found.stage.label}: {what}, {plural(found.steps, 'step')}"
+    timed = any(cost.self_ns is not None for cost in found.costs)
+    # A sampler's only figure is its count; a timer has both.
+    head = ("share", *(("ms a step", "count") if timed else ("samples",)), "what", "where")
+    rows = []
+    for cost in found.costs:
+        amounts: tuple[str, ...] = (str(cost.count),)
+        if timed:
+            each = (cost.self_ns or 0) / max(1, found.steps)
+            amounts = (milliseconds(each), str(cost.count))
+        context = f" ← {one_line(cost.context, 70)}" if cost.context else ""
+        what = one_line(cost.name, 60) + context
+        rows.append((percent(cost.share), *amounts, what, one_line(cost.source or ABSENT, 80)))
+    numbers = tuple(name not in ("what", "where") for name in head)
+    return Table(title, head, tuple(rows), numbers, found.gap or found.note)

@@ -1,0 +1,64 @@
+"""Report -> a terminal."""
+
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from ..schema.findings import Report
+from .tables import Table, drilldown_table, stage_table
+from .units import one_line, times
+from .wording import data_line, hardware_line, probe_cost, verdict_sentence, versions_line
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print machine, data, stages, verdicts and the first run's drill-down.
+
+    The drill-down of the other runs stands in the Markdown report only: a screen holds one.
+    """
+    first = report.runs[0]
+    environment = first.manifest.environment
+    _line(console, "hardware", hardware_line(environment, first.manifest.device))
+    _line(console, "versions", versions_line(environment))
+    _line(console, "data", data_line(first))
+    console.print()
+    _table(console, stage_table(report))
+    if report.comparison is not None:
+        compared = report.comparison
+        speedup = f"{one_line(compared.other)} over {one_line(compared.base)}"
+        _line(console, "speedup", f"{speedup}: {times(compared.speedup)}")
+    console.print()
+    for run in report.runs:
+        comparison = report.comparison if run is first else None
+        main, *others = run.verdicts
+        sentence = verdict_sentence(main, run, comparison)
+        _line(console, f"verdict, {one_line(run.manifest.name, 30)}", sentence, "bold")
+        for verdict in others:
+            _line(console, "  also", verdict_sentence(verdict, run, None))
+        _line(console, "  next", main.advice)
+    for found in first.drilldown:
+        console.print()
+        _table(console, drilldown_table(found))
+    console.print()
+    costs = "; ".join(f"{name}: {text}" for name, text in probe_cost(first))
+    _line(console, "probes cost", costs)
+    for run in report.runs:
+        for gap in run.gaps:
+            _line(console, f"gap, {one_line(run.manifest.name, 30)}", one_line(gap, 300))
+
+
+def _line(console: Console, name: str, text: str, style: str = "") -> None:
+    console.print(Text.assemble((f"{name}: ", "dim"), (text, style)), soft_wrap=True)
+
+
+def _table(console: Console, table: Table) -> None:
+    drawn = RichTable(title=Text(table.title), title_justify="left", caption_justify="left")
+    for name, number in zip(table.head, table.numbers, strict=True):
+        drawn.add_column(Text(name), justify="right" if number else "left", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    if table.rows:
+        console.print(drawn)
+    else:
+        console.print(Text(table.title))
+    if table.note:
+        console.print(Text(f"  {table.note}", "dim"), soft_wrap=True)

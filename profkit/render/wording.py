@@ -1,0 +1,185 @@
+"""Sentences: verdicts, hardware and data in words."""
+
+from ..schema.findings import Comparison, Estimate, RunFindings, Verdict
+from ..schema.run import Environment
+from ..schema.stage import Stage
+from .units import (
+    binary_size,
+    duration,
+    milliseconds,
+    one_line,
+    percent,
+    plural,
+    significant,
+    times,
+)
+
+
+def verdict_title(verdict: Verdict) -> str:
+    """The kind, and how much of it."""
+    kind = verdict.kind
+    return f"moderately {kind}" if verdict.severity == "moderate" else kind
+
+
+def verdict_sentence(
+    verdict: Verdict, run: RunFindings, comparison: Comparison | None = None
+) -> str:
+    """The verdict in one sentence with its evidence.
+
+    Args:
+        verdict: one of the run's.
+        run: the run that it is about.
+        comparison: in which this run is the base, where there is one.
+    """
+    reason = _REASONS.get(verdict.kind, _stage_reason)(verdict, run)
+    if comparison is not None and verdict.stage is Stage.DATALOADER:
+        reason += "; " + comparison_sentence(comparison)
+    return f"{verdict_title(verdict)}: {reason}"
+
+
+def comparison_sentence(comparison: Comparison) -> str:
+    """What the other run's step takes instead of the base's."""
+    return (
+        f"in {one_line(comparison.other)} the step takes "
+        f"{milliseconds(comparison.other_median_ns)} ms instead of "
+        f"{milliseconds(comparison.base_median_ns)}: {times(comparison.speedup)}"
+    )
+
+
+def _evidence(verdict: Verdict, name: str) -> float:
+    return next(one.value for one in verdict.evidence if one.name == name)
+
+
+def _stage_reason(verdict: Verdict, run: RunFindings) -> str:
+    stage = verdict.stage
+    assert stage is not None  # every kind without a stage has its own wording below
+    text = f"{percent(verdict.at_stake_share)} of the step is {stage.label}"
+    if stage is Stage.OTHER:
+        place = next(
+            (found.costs[0] for found in run.drilldown if found.stage is stage and found.costs),
+            None,
+        )
+        if place is not None and place.source is not None:
+            text += f", most at {place.source} ({one_line(place.name, 60)})"
+    return text
+
+
+def _input_reason(verdict: Verdict, run: RunFindings) -> str:
+    bound = _evidence(verdict, "speedup_bound")
+    wait = percent(verdict.at_stake_share)
+    return f"{wait} of the step is data wait (without it at most {significant(bound)}× faster)"
+
+
+def _contention_reason(verdict: Verdict, run: RunFindings) -> str:
+    seen = run.contention
+    assert seen is not None  # the rule fires on nothing else
+    return (
+        f"{plural(seen.workers, 'loader worker')} and {plural(seen.threads, 'intra-op thread')} "
+        f"want more than the {plural(seen.cores, 'core')} there are: forward to optimizer takes "
+        f"{milliseconds(seen.model_ns)} ms, without workers {milliseconds(seen.model_alone_ns)}"
+    )
+
+
+def _compute_reason(verdict: Verdict, run: RunFindings) -> str:
+    held = f"forward and backward hold {percent(verdict.at_stake_share)} of the step"
+    wait = run.breakdown.stages[Stage.DATALOADER]
+    return held if wait is None else f"{held}, data wait {percent(wait.share.value)}"
+
+
+def _balanced_reason(verdict: Verdict, run: RunFindings) -> str:
+    largest = verdict.evidence[0]
+    return (
+        f"no stage bounds the step; the largest is {Stage(largest.name).label} with "
+        f"{percent(largest.value)}"
+    )
+
+
+def _insufficient_reason(verdict: Verdict, run: RunFindings) -> str:
+    seen = verdict.evidence[0]
+    if seen.name == "steps":
+        return f"{plural(int(seen.value), 'step')} to judge by, {seen.limit:.0f} are needed"
+    return f"the step time's 95 % interval is {percent(seen.value)} of its value wide"
+
+
+_REASONS = {
+    "input-bound": _input_reason,
+    "contended": _contention_reason,
+    "compute-bound": _compute_reason,
+    "balanced": _balanced_reason,
+    "insufficient data": _insufficient_reason,
+}
+
+
+def hardware_line(environment: Environment, device: str | None) -> str:
+    """The machine in one line."""
+    hardware = environment.hardware
+    parts = [one_line(hardware.processor)]
+    if hardware.frequency_mhz:
+        parts.append(f"{significant(hardware.frequency_mhz / 1000)} GHz")
+    cores = [plural(hardware.logical_cores, "logical core")]
+    if hardware.physical_cores is not None:
+        cores.insert(0, f"{hardware.physical_cores} physical")
+    if hardware.usable_cores != hardware.logical_cores:
+        cores.append(f"{hardware.usable_cores} usable")
+    parts.append(", ".join(cores))
+    if environment.intra_op_threads is not None:
+        parts.append(f"{plural(environment.intra_op_threads, 'intra-op thread')} in use")
+    if hardware.memory_bytes is not None:
+        parts.append(f"{binary_size(hardware.memory_bytes)} memory")
+    parts.append("GPU " + ", ".join(map(one_line, hardware.gpus)) if hardware.gpus else "no GPU")
+    if device is not None:
+        parts.append(f"run on {one_line(device)}")
+    return "; ".join(parts)
+
+
+def versions_line(environment: Environment) -> str:
+    """The versions that a time depends on."""
+    found = ", ".join(f"{name} {version}" for name, version in environment.versions.items())
+    commit = f", commit {environment.commit}" if environment.commit else ""
+    return one_line(f"{found}{commit}", 400)
+
+
+def data_line(run: RunFindings) -> str:
+    """What the run was fed."""
+    data, loader = run.manifest.data, run.manifest.loader
+    if data is None:
+        return "not stated"
+    text = f"{data.name} ({data.origin}): {data.train_samples} training images"
+    if loader is not None and loader.batch_size is not None:
+        text += f", batch {loader.batch_size}"
+    return one_line(text)
+
+
+def ending_line(run: RunFindings) -> str:
+    """How the run ended."""
+    ended = run.manifest.ended
+    return one_line(ended) if ended else "no end was recorded: it was killed, or still runs"
+
+
+def probe_cost(run: RunFindings) -> tuple[tuple[str, str], ...]:
+    """Name and cost of each probe, in words."""
+    light = run.breakdown.steps
+    rows = []
+    for probe in run.manifest.probes:
+        if probe.gap is not None:
+            continue
+        text = plural(probe.steps, "step")
+        if probe.wall_ns is not None and probe.name == "clock":
+            each = probe.wall_ns / max(1, probe.steps)
+            text += f", {duration(each)} a step"
+            if light is not None:
+                text += f" ({percent(each / light.median)} of it)"
+        elif probe.wall_ns is not None:
+            text += f", a pass of its own: {duration(probe.wall_ns)}"
+        if probe.step_ns is not None and light is not None:
+            text += f", its steps {significant(probe.step_ns / light.median)}× as long"
+        rows.append((probe.name, text))
+    return tuple(rows)
+
+
+def step_estimate(estimate: Estimate) -> str:
+    """Mean step time with its interval, in ms."""
+    text = f"{milliseconds(estimate.value)} ms"
+    if estimate.low is None or estimate.high is None:
+        return text
+    return f"{text} ({milliseconds(estimate.low)} to {milliseconds(estimate.high)})"
