@@ -1,1 +1,52 @@
-"""Says which part of a PyTorch training step costs the time."""
+"""Says which part of a PyTorch training step costs the time, why, and what a fix would give.
+
+The public names; importing this loads neither torch nor anything else that is slow.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .analyze.quantity import Measurement, Quantity
+    from .api import record, report
+    from .errors import ProfkitError
+    from .measurement import measure
+    from .recorder import Recorder
+    from .schema.stage import Stage
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Measurement": "analyze.quantity",
+    "ProfkitError": "errors",
+    "Quantity": "analyze.quantity",
+    "Recorder": "recorder",
+    "Stage": "schema.stage",
+    "measure": "measurement",
+    "record": "api",
+    "report": "api",
+}
+
+__all__ = [
+    "Measurement",
+    "ProfkitError",
+    "Quantity",
+    "Recorder",
+    "Stage",
+    "measure",
+    "record",
+    "report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'profkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"profkit.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

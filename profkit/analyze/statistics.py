@@ -100,6 +100,15 @@ def paired_ratio(numerators: Values, denominators: Values, processes: int = 1) -
     return Estimate(math.exp(center), math.exp(center - reach), math.exp(center + reach), count)
 
 
+def widen_between_processes(mean: Estimate) -> Estimate:
+    """A mean of one process instance, with the spread between instances in its interval."""
+    if mean.low is None or mean.high is None:
+        return mean
+    # Half of the variance of a pair's log-ratio falls on each of the two.
+    reach = math.exp(special.ndtri((1 + CONFIDENCE) / 2) * BETWEEN_PROCESS_LOG_SD / math.sqrt(2))
+    return Estimate(mean.value, mean.low / reach, mean.high * reach, mean.blocks)
+
+
 def _t_quantile(degrees: int) -> float:
     return float(special.stdtrit(degrees, (1 + CONFIDENCE) / 2))
 

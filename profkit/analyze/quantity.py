@@ -1,0 +1,129 @@
+"""A measured value that carries its interval into arithmetic and comparisons."""
+
+import math
+from dataclasses import dataclass
+
+from ..schema.findings import Breakdown, Estimate
+from ..schema.stage import Stage
+from .statistics import widen_between_processes
+
+
+@dataclass(frozen=True, slots=True, order=False)
+class Quantity:
+    """A value in a unit, with its 95 % interval.
+
+    `a < b` is True only if the whole interval of `a` lies below that of `b`: both `a < b` and
+    `a > b` are False while the data cannot tell. A number has no width.
+
+    Attributes:
+        value: in `unit`.
+        low, high: the interval; 0 and infinity where there were too few blocks to tell.
+        unit: `ns`, `share` or `ratio`.
+        blocks: how many blocks of steps it rests on.
+    """
+
+    value: float
+    low: float
+    high: float
+    unit: str
+    blocks: int
+
+    def __mul__(self, factor: float) -> "Quantity":
+        if not isinstance(factor, (int, float)):
+            return NotImplemented
+        if factor < 0:
+            raise ValueError(f"a measured value times {factor}: use a factor of 0 or more")
+        return Quantity(
+            self.value * factor, self.low * factor, self.high * factor, self.unit, self.blocks
+        )
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: "Quantity | float") -> "Quantity":
+        """Scaled by a number, or the ratio to another quantity of the same unit."""
+        if isinstance(other, (int, float)):
+            return self * (1 / other)
+        if self.unit != other.unit:
+            raise ValueError(f"{self.unit} over {other.unit}: divide values of one unit")
+        return Quantity(
+            self.value / other.value,
+            self.low / other.high,
+            self.high / other.low if other.low > 0 else math.inf,
+            "ratio",
+            min(self.blocks, other.blocks),
+        )
+
+    def __lt__(self, other: "Quantity | float") -> bool:
+        return self.high < self._bounds(other)[0]
+
+    def __gt__(self, other: "Quantity | float") -> bool:
+        return self.low > self._bounds(other)[1]
+
+    def _bounds(self, other: "Quantity | float") -> tuple[float, float]:
+        if isinstance(other, Quantity):
+            if other.unit != self.unit:
+                raise ValueError(f"{self.unit} against {other.unit}: compare values of one unit")
+            return other.low, other.high
+        return float(other), float(other)
+
+    def __repr__(self) -> str:
+        """Unrounded enough to see why a comparison failed."""
+        scale, unit = (1e-6, " ms") if self.unit == "ns" else (1.0, f" {self.unit}")
+        text = f"{self.value * scale:.4g}{unit}"
+        if math.isinf(self.high):
+            return f"<{text}, no interval: only {self.blocks} blocks>"
+        low, high = self.low * scale, self.high * scale
+        return f"<{text}, 95 % {low:.4g} to {high:.4g}, {self.blocks} blocks>"
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What `profkit.measure` found: the stages of a short training loop."""
+
+    name: str
+    breakdown: Breakdown
+
+    @property
+    def steps(self) -> int:
+        """Active steps."""
+        return 0 if self.breakdown.steps is None else self.breakdown.steps.count
+
+    @property
+    def step_time(self) -> Quantity:
+        """Mean time of a step, in ns."""
+        mean = self.breakdown.mean_step_ns
+        assert mean is not None  # measure() raises when there is no step
+        return _quantity(widen_between_processes(mean), "ns")
+
+    def share(self, stage: str) -> Quantity:
+        """Part of the step that a stage holds, 0 to 1.
+
+        Raises:
+            LookupError: the stage was not observed: absent is not zero.
+        """
+        finding = self.breakdown.stages[Stage(stage)]
+        if finding is None:
+            seen = ", ".join(s.value for s, found in self.breakdown.stages.items() if found)
+            raise LookupError(f"stage {stage} was not observed; observed: {seen}")
+        return _quantity(finding.share, "share")
+
+    def cost(self, stage: str) -> Quantity:
+        """Mean time that a stage takes in a step, in ns.
+
+        Raises:
+            LookupError: the stage was not observed: absent is not zero.
+        """
+        share, step = self.share(stage), self.step_time
+        return Quantity(
+            share.value * step.value,
+            share.low * step.low,
+            share.high * step.high,
+            "ns",
+            share.blocks,
+        )
+
+
+def _quantity(estimate: Estimate, unit: str) -> Quantity:
+    low = 0.0 if estimate.low is None else estimate.low
+    high = math.inf if estimate.high is None else estimate.high
+    return Quantity(estimate.value, low, high, unit, estimate.blocks)

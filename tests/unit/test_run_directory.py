@@ -1,0 +1,189 @@
+import json
+from array import array
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import make_manifest
+
+from profkit.errors import OutputError, RunError
+from profkit.store.run_directory import (
+    MANIFEST,
+    MARKS,
+    REFERENCE,
+    STEPS,
+    RunWriter,
+    create_directory,
+    find_runs,
+    read_run,
+    write_manifest,
+    write_set,
+)
+
+
+def row(
+    start: int, *stages: int, samples: int = 64, flags: int = 0, bits: int = 0b111111
+) -> list[int]:
+    return [start, start + sum(stages), *stages, samples, flags, bits]
+
+
+def write(directory: Path, batches: int = 1, steps: int = 3) -> Path:
+    create_directory(directory)
+    write_manifest(directory, make_manifest())
+    writer = RunWriter(directory)
+    for batch in range(batches):
+        rows = array("q")
+        for step in range(steps):
+            rows.extend(row(1000 * (batch * steps + step), 10, 1, 20, 30, 5, 2))
+        segments = array("q", [batch * steps, 0, 0, 10])
+        writer.append(rows, segments)
+    writer.close()
+    return directory
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    run = read_run(write(tmp_path / "run", batches=2))
+    assert run.manifest == make_manifest()
+    assert run.steps.stage_ns.tolist() == [[10, 1, 20, 30, 5, 2]] * 6
+    assert run.steps.start_ns.tolist() == [0, 1000, 2000, 3000, 4000, 5000]
+    assert run.marks.step.tolist() == [0, 3]
+    assert run.reference is None
+    assert run.reading_gaps == ()
+
+
+def test_absent_is_null_on_disk_and_not_zero(tmp_path: Path) -> None:
+    create_directory(tmp_path / "run")
+    write_manifest(tmp_path / "run", make_manifest())
+    writer = RunWriter(tmp_path / "run")
+    writer.append(array("q", row(0, 10, 0, 5, 0, 0, 1, samples=-1, bits=0b000101)), array("q"))
+    writer.append(array("q", row(9, 10, 0, 5, 0, 0, 1)), array("q"), name=REFERENCE)
+    writer.close()
+    import pyarrow as pa
+
+    columns = pa.ipc.open_stream((tmp_path / "run" / STEPS).read_bytes()).read_all()
+    assert all(field.type == pa.int64() for field in columns.schema)
+    assert columns["transfer_ns"].to_pylist() == [None]
+    assert columns["samples"].to_pylist() == [None]
+    assert columns["collective_wait_ns"].to_pylist() == [None]
+    run = read_run(tmp_path / "run")
+    assert run.steps.marked[0].tolist() == [True, False, True, False, False, True]
+    assert run.steps.collective_wait_ns is None
+    assert run.steps.samples.tolist() == [-1]
+    assert run.reference is not None
+    assert run.reference.start_ns.tolist() == [9]
+
+
+def test_every_truncation_reads_up_to_the_last_whole_batch(tmp_path: Path) -> None:
+    directory = write(tmp_path / "run", batches=3)
+    whole = (directory / STEPS).read_bytes()
+    counts = set()
+    for size in range(0, len(whole), 7):
+        (directory / STEPS).write_bytes(whole[:size])
+        run = read_run(directory)
+        counts.add(len(run.steps))
+        assert run.steps.stage_ns.tolist() == [[10, 1, 20, 30, 5, 2]] * len(run.steps)
+    assert counts == {0, 3, 6}
+
+
+def test_a_killed_run_without_any_step_is_read(tmp_path: Path) -> None:
+    directory = write(tmp_path / "run")
+    (directory / STEPS).unlink()
+    (directory / MARKS).unlink()
+    assert len(read_run(directory).steps) == 0
+
+
+def test_foreign_streams_are_refused(tmp_path: Path) -> None:
+    directory = write(tmp_path / "run")
+    (directory / STEPS).write_bytes(b"start,end\n1,2\n" * 400)
+    with pytest.raises(RunError, match=r"steps\.arrow is damaged or not profkit's"):
+        read_run(directory)
+    (directory / STEPS).write_bytes((directory / MARKS).read_bytes())
+    with pytest.raises(RunError, match="foreign columns"):
+        read_run(directory)
+
+
+def test_flipped_figures_are_noticed(tmp_path: Path) -> None:
+    directory = write(tmp_path / "run")
+    whole = bytearray((directory / STEPS).read_bytes())
+    at = whole.rfind(np.array([20], np.int64).tobytes())
+    whole[at] = 21
+    (directory / STEPS).write_bytes(whole)
+    with pytest.raises(RunError, match="stages do not sum to their step"):
+        read_run(directory)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"schema": 99}', "is schema 99; this profkit reads up to 1: upgrade profkit"),
+        ('{"schema": 0}', "is schema 0"),
+        ('{"schema": 1}', "is damaged or not profkit's"),
+        ('{"version": "2"}', "is damaged or not profkit's"),
+        ('{"schema": 1, "na', "is damaged or not profkit's"),
+        ("[]", "is damaged or not profkit's"),
+        ("", "is damaged or not profkit's"),
+    ],
+)
+def test_a_foreign_manifest_is_one_clear_line(tmp_path: Path, content: str, message: str) -> None:
+    directory = write(tmp_path / "run")
+    (directory / MANIFEST).write_text(content)
+    with pytest.raises(RunError, match=message) as caught:
+        read_run(directory)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_manifest_of_the_future_may_hold_anything(tmp_path: Path) -> None:
+    directory = write(tmp_path / "run")
+    content = json.loads((directory / MANIFEST).read_text())
+    (directory / MANIFEST).write_text(json.dumps({**content, "schema": 2, "ranks": {}}))
+    with pytest.raises(RunError, match="upgrade profkit"):
+        read_run(directory)
+
+
+def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
+    directory = write(tmp_path / "run")
+    with pytest.raises(OutputError, match="already exists: choose another path, or pass --force"):
+        create_directory(directory)
+    assert len(read_run(directory).steps) == 3
+    create_directory(directory, force=True)
+    assert list(directory.iterdir()) == []
+
+
+def test_force_removes_only_what_profkit_wrote(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputError, match="was not written by profkit"):
+        create_directory(tmp_path, force=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="choose another path"):
+        create_directory(tmp_path / "file" / "run")
+
+
+def test_a_removed_directory_is_noticed(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    create_directory(directory)
+    writer = RunWriter(directory)
+    writer.append(array("q", row(0, 1, 1, 1, 1, 1, 1)), array("q"))
+    (directory / STEPS).unlink()
+    with pytest.raises(OSError, match="removed"):
+        writer.append(array("q", row(9, 1, 1, 1, 1, 1, 1)), array("q"))
+    writer.close()
+
+
+def test_runs_are_found_in_the_directory_that_holds_them(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / "set" / name)
+    assert [run.name for run in find_runs(tmp_path / "set")] == ["a", "b"]
+    write_set(tmp_path / "set", ("b", "a", "gone"))
+    assert [run.name for run in find_runs(tmp_path / "set")] == ["b", "a"]
+    assert find_runs(tmp_path / "set" / "a") == (tmp_path / "set" / "a",)
+
+
+def test_no_run_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no run"):
+        find_runs(tmp_path)
+    with pytest.raises(RunError, match="is no directory"):
+        find_runs(tmp_path / "nowhere")

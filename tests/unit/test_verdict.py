@@ -1,0 +1,112 @@
+"""Each rule fires on its case, not on the mirror case, and not without enough data."""
+
+from dataclasses import replace
+
+import pytest
+from conftest import make_manifest, make_steps
+
+from profkit.analyze.breakdown import break_down
+from profkit.diagnose.rules import contended
+from profkit.diagnose.situation import Situation
+from profkit.diagnose.verdict import judge
+from profkit.schema.findings import Contention, Estimate
+from profkit.schema.stage import Stage
+
+D, T, F, B, P, X = Stage
+
+
+LETTERS = {"d": D, "t": T, "f": F, "b": B, "p": P, "x": X}
+
+
+def situation(
+    count: int = 60, noise: float = 0.02, device: str = "cpu", **shares: int
+) -> Situation:
+    stages = {LETTERS[letter]: 1000 * share for letter, share in shares.items()}
+    steps = make_steps(dict(stages), count, noise=noise)
+    return Situation(make_manifest(device=device), break_down(steps))
+
+
+@pytest.mark.parametrize(
+    ("shares", "kind", "stage", "severity"),
+    [
+        ({"d": 93, "f": 3, "b": 3, "p": 1}, "input-bound", D, "high"),
+        ({"d": 30, "f": 20, "b": 20, "p": 29}, "input-bound", D, "high"),
+        ({"d": 1, "f": 45, "b": 45, "p": 9}, "compute-bound", F, "none"),
+        ({"d": 1, "t": 40, "f": 20, "b": 20, "p": 19}, "transfer-bound", T, "high"),
+        ({"d": 1, "t": 13, "f": 20, "b": 26, "p": 25, "x": 15}, "transfer-bound", T, "moderate"),
+        ({"d": 1, "f": 20, "b": 20, "p": 59}, "optimizer-bound", P, "high"),
+        ({"d": 1, "f": 22, "b": 22, "p": 22, "x": 33}, "other-bound", X, "high"),
+        ({"d": 1, "f": 24, "b": 24, "p": 33, "x": 18}, "optimizer-bound", P, "high"),
+        ({"d": 1, "f": 23, "b": 24, "p": 28, "x": 18}, "balanced", None, "none"),
+    ],
+)
+def test_the_main_verdict(
+    shares: dict[str, int], kind: str, stage: Stage | None, severity: str
+) -> None:
+    main = judge(situation(**shares))[0]
+    assert (main.kind, main.severity) == (kind, severity)
+    if kind != "compute-bound":
+        assert main.stage is stage
+
+
+def test_a_small_data_wait_is_named_beside_the_main_verdict() -> None:
+    main, also = judge(situation(d=10, f=45, b=40, p=5))
+    assert main.kind == "compute-bound"
+    assert (also.kind, also.severity) == ("input-bound", "moderate")
+
+
+def test_most_of_the_step_in_the_model_comes_before_a_quarter_of_data_wait() -> None:
+    kinds = [verdict.kind for verdict in judge(situation(d=25, f=34, b=35, p=6))]
+    assert kinds == ["compute-bound", "input-bound"]
+
+
+def test_no_verdict_without_enough_steps() -> None:
+    (verdict,) = judge(situation(count=19, d=93, f=7))
+    assert verdict.kind == "insufficient data"
+    assert verdict.evidence[0].value == 19
+
+
+def test_no_verdict_on_a_step_time_that_is_all_noise() -> None:
+    (verdict,) = judge(situation(count=24, noise=1.5, d=93, f=7))
+    assert verdict.kind == "insufficient data"
+    assert verdict.evidence[0].name == "relative_interval"
+
+
+def test_no_steps_at_all_is_insufficient_data() -> None:
+    assert judge(situation(count=0, f=1))[0].kind == "insufficient data"
+
+
+@pytest.mark.parametrize(("idle", "fires"), [(None, False), (0.1, False), (0.9, True)])
+def test_on_a_device_a_hidden_wait_is_no_bottleneck(idle: float | None, fires: bool) -> None:
+    seen = replace(situation(device="cuda", d=60, f=20, b=20), device_idle_in_wait_share=idle)
+    assert any(verdict.kind == "input-bound" for verdict in judge(seen)) is fires
+
+
+def contention(growth: float, *, workers: int = 2, threads: int = 2, cores: int = 2) -> Contention:
+    estimate = Estimate(growth, growth * 0.97, growth * 1.03, 12)
+    return Contention(workers, threads, cores, 4e6 * growth, 4e6, estimate)
+
+
+@pytest.mark.parametrize(
+    ("seen", "fires"),
+    [
+        (contention(8), True),
+        (contention(1.3), True),
+        (contention(1.2), False),
+        (contention(8, workers=1, threads=1), False),
+        (None, False),
+    ],
+)
+def test_contention_needs_too_many_threads_and_stages_that_shrink_without_workers(
+    seen: Contention | None, fires: bool
+) -> None:
+    verdict = contended(replace(situation(d=42, f=29, b=29), contention=seen))
+    assert (verdict is not None) is fires
+
+
+def test_contention_comes_before_the_wait_that_it_puts_in_doubt() -> None:
+    kinds = [
+        verdict.kind
+        for verdict in judge(replace(situation(d=62, f=19, b=19), contention=contention(1.4)))
+    ]
+    assert kinds[:2] == ["contended", "input-bound"]
