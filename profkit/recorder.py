@@ -102,11 +102,11 @@ class Recorder:
 
     def gap(self, text: str) -> None:
         """State something that could not be observed; reports show it."""
-        self.manifest = replace(self.manifest, gaps=(*self.manifest.gaps, text))
+        self._state(replace(self.manifest, gaps=(*self.manifest.gaps, text)))
 
     def probe(self, facts: ProbeFacts) -> None:
         """State what a probe looked at and what it cost."""
-        self.manifest = replace(self.manifest, probes=(*self.manifest.probes, facts))
+        self._state(replace(self.manifest, probes=(*self.manifest.probes, facts)))
 
     def close(self, ended: str) -> None:
         """Write what is left, and how the run ended."""
@@ -123,8 +123,12 @@ class Recorder:
                 detail="marks (calibrated on empty marks) and writing, which falls between steps",
             )
         )
-        self.manifest = replace(self.manifest, ended=ended)
-        self._guard(lambda: write_manifest(self.path, self.manifest))
+        self._state(replace(self.manifest, ended=ended))
+
+    def _state(self, manifest: RunManifest) -> None:
+        self.manifest = manifest
+        # At once: a run that is killed later still says what is known by now.
+        self._guard(lambda: write_manifest(self.path, manifest))
 
     def _append(self, rows: "array[int]", segments: "array[int]", steps: int) -> None:
         if not self._broken:
@@ -136,7 +140,8 @@ class Recorder:
         except Exception as error:  # recording must never break the training that it watches
             if not self._broken:
                 self._broken = True
-                self.gap(f"writing stopped after {self._clock.count} steps: {error}")
+                text = f"writing stopped after {self._clock.count} steps: {error}"
+                self.manifest = replace(self.manifest, gaps=(*self.manifest.gaps, text))
                 warnings.warn(
                     f"profkit stopped recording to {self.path}: {error}; the training goes on",
                     RuntimeWarning,

@@ -1,0 +1,218 @@
+"""The few public verbs: record, trace, report. They compose the parts."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from .analyze.breakdown import break_down
+from .analyze.compare import compare, contention
+from .analyze.lines import line_costs
+from .analyze.operators import all_operator_costs, device_idle_in_wait_share
+from .analyze.stacks import stack_costs
+from .diagnose.situation import Situation
+from .diagnose.verdict import add_comparison, judge
+from .errors import InputError, OutputError, ProfkitError
+from .recorder import Recorder
+from .schema.drilldown import Drilldown
+from .schema.findings import Report, RunFindings
+from .schema.run import RunRecord
+from .schema.stage import STAGES, Stage
+from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
+from .store.passes import TORCH, read_lines, read_stacks
+from .store.run_directory import create_directory, find_runs, read_run, write_file, write_set
+from .workloads.order import TraceOrder
+
+__all__ = ["Show", "TraceOrder", "record", "render", "report", "save_text", "trace"]
+
+EVERY_STAGE = "step"
+FIGURES = "figures"
+REPORT = "report.md"
+
+Show = Callable[[str, float], None]
+"""Told what happens now, and the part of it that is done, 0 to 1."""
+
+
+def record(
+    path: str | Path, *, name: str | None = None, warmup: int = 0, overwrite: bool = False
+) -> Recorder:
+    """A recorder of a training loop; use it in a `with` statement.
+
+    Args:
+        path: run directory to write.
+        name: what reports call the run; the directory's name unless given.
+        warmup: first steps to leave out of the times.
+        overwrite: replace what profkit wrote to `path` before.
+
+    Raises:
+        InputError: a negative `warmup`.
+        OutputError: on entering, when `path` holds something or cannot be written.
+    """
+    if warmup < 0:
+        raise InputError(f"warmup={warmup}: give 0 or more steps")
+    return Recorder(path, name=name, warmup=warmup, overwrite=overwrite)
+
+
+def report(*paths: str | Path) -> Report:
+    """What run directories show; needs neither torch nor the machine that wrote them.
+
+    Args:
+        paths: run directories, or directories that hold some.
+
+    Raises:
+        RunError: one of them is no run, is damaged, or comes from a newer profkit.
+    """
+    runs = [run for path in paths for run in find_runs(Path(path))]
+    records = [read_run(run) for run in runs]
+    found = [_findings(run, record) for run, record in zip(runs, records, strict=True)]
+    comparison = compare(records[0], records[1]) if len(records) > 1 else None
+    if comparison is not None:
+        found[0] = replace(found[0], verdicts=add_comparison(found[0].verdicts, comparison))
+    return Report(comparison, tuple(found))
+
+
+def trace(
+    order: TraceOrder,
+    out: Path | None = None,
+    *,
+    force: bool = False,
+    show: Show = lambda what, share: None,
+) -> tuple[Path, Report]:
+    """Train a built-in workload, and write what its steps cost and why.
+
+    Args:
+        order: what to train, and what to look at.
+        out: directory to write; below `runs/`, named after workload and time, unless given.
+        force: replace what profkit wrote to `out` before.
+        show: told about the progress.
+
+    Returns:
+        The directory: a run directory per source, `report.md` with its figures, and the
+        TensorBoard traces; and the report.
+
+    Raises:
+        InputError: no such device or workload.
+        DataError: the data directory is not what it should be.
+        OutputError: `out` cannot be written, or holds something.
+    """
+    from .workloads.tracing import run_order
+
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    directory = out if out is not None else Path("runs", f"{order.workload}-{stamp}")
+    create_directory(directory, force=force)
+    write_set(directory, order.sources)
+    run_order(order, directory, show)
+    show("writing the report", 1.0)
+    found = report(directory)
+    write_report(directory, found)
+    return directory, found
+
+
+def write_report(directory: Path, found: Report) -> Path:
+    """Write `report.md` and its figures; returns the report's path.
+
+    Raises:
+        OutputError: `directory` cannot be written.
+    """
+    from .render.figures import draw_stage_bars, draw_timeline
+    from .render.markdown import render_markdown
+
+    drawn = {"Mean step and its stages": ("stages", draw_stage_bars(found))}
+    for run in found.runs:
+        name = run.manifest.name
+        drawn[f"A few steps of {name}, to scale"] = (f"timeline-{name}", draw_timeline(run))
+    links = {}
+    for caption, (name, svg) in drawn.items():
+        if svg is not None:
+            links[caption] = f"{FIGURES}/{name}.svg"
+            write_file(directory / FIGURES / f"{name}.svg", svg.encode())
+    path = directory / REPORT
+    write_file(path, render_markdown(found, links).encode())
+    return path
+
+
+def render(found: Report, form: str = "md") -> str:
+    """A report as text: `md` or `json`.
+
+    Raises:
+        InputError: another form.
+    """
+    from .render.json_report import render_json
+    from .render.markdown import render_markdown
+
+    renderers = {"md": render_markdown, "json": render_json}
+    if form not in renderers:
+        raise InputError(f"unknown format {form!r}: use one of {', '.join(renderers)}")
+    return renderers[form](found)
+
+
+def save_text(path: Path, text: str, *, force: bool = False) -> None:
+    """Write a text file.
+
+    Raises:
+        OutputError: it cannot be written, or is there and `force` is not given.
+    """
+    if path.exists() and not force:
+        raise OutputError(f"{path} already exists: choose another path, or pass --force")
+    write_file(path, text.encode())
+
+
+def _findings(run: Path, recorded: RunRecord) -> RunFindings:
+    manifest = recorded.manifest
+    gaps = [*manifest.gaps, *recorded.reading_gaps]
+    gaps += [probe.gap for probe in manifest.probes if probe.gap is not None]
+    if manifest.ended is None:
+        gaps.append("no end was recorded: the run was killed, or still goes on")
+    breakdown = break_down(recorded.steps)
+    asked = _asked_stages(manifest.asked_stage)
+    stages = tuple(stage for stage in asked if breakdown.stages[stage] is not None)
+    gaps += [f"stage {stage.label} was not observed" for stage in asked if stage not in stages]
+    drilldown, idle = _drill_down(run, recorded, stages, gaps)
+    seen = contention(recorded)
+    situation = Situation(manifest, breakdown, seen, idle)
+    if situation.on_device and idle is None:
+        gaps.append(
+            "no device activity was traced: whether the data wait is hidden behind queued work "
+            "is not known, so it is not called a bottleneck"
+        )
+    return RunFindings(
+        manifest=manifest,
+        breakdown=breakdown,
+        contention=seen,
+        verdicts=judge(situation),
+        drilldown=drilldown,
+        marks=recorded.marks,
+        gaps=tuple(gaps),
+    )
+
+
+def _asked_stages(asked: str | None) -> tuple[Stage, ...]:
+    if asked is None:
+        return ()
+    return STAGES if asked == EVERY_STAGE else (Stage(asked),)
+
+
+def _drill_down(
+    run: Path, recorded: RunRecord, stages: tuple[Stage, ...], gaps: list[str]
+) -> tuple[tuple[Drilldown, ...], float | None]:
+    """What the traced passes saw of these stages, and the device's idle part of the wait."""
+    steps = {probe.name: probe.steps for probe in recorded.manifest.probes if probe.gap is None}
+    found: list[Drilldown] = []
+    idle = None
+    try:
+        if "torch" in steps:
+            traced = read_trace(run / TORCH / FULL_TRACE)
+            sources_path = run / TORCH / OPERATOR_SOURCES
+            sources = read_operator_sources(sources_path) if sources_path.exists() else None
+            found += all_operator_costs(traced, sources, stages)
+            idle = device_idle_in_wait_share(traced)
+        stacks = read_stacks(run)
+        if "stacks" in steps and stacks is not None:
+            found += [stack_costs(stacks, stage, steps["stacks"]) for stage in stages]
+        if "lines" in steps:
+            figures = read_lines(run)
+            found += [line_costs(figures, stage, steps["lines"]) for stage in stages]
+    except ProfkitError as error:  # a damaged pass must not hide the times
+        gaps.append(f"a traced pass could not be read: {error}")
+    found.sort(key=lambda one: STAGES.index(one.stage))
+    return tuple(found), idle

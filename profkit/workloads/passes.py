@@ -1,0 +1,154 @@
+"""The traced passes of a program: where a stage's time goes. Each probe has its own pass.
+
+Times never come from here: every probe slows down what it looks at.
+"""
+
+import time
+from array import array
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ProbeError, RunError
+from ..probe.line_targets import loader_functions, module_functions, optimizer_functions
+from ..probe.line_times import time_lines, worker_line_timer
+from ..probe.marks import StageClock
+from ..probe.stack_samples import Attempt, sample_stacks
+from ..probe.torch_trace import TorchPass
+from ..schema.run import ProbeFacts
+from ..schema.stage import Stage
+from ..store.chrome_trace import TENSORBOARD_SUFFIX, slim_for_tensorboard
+from ..store.passes import LINES, STACKS, TORCH
+from ..store.run_directory import RunWriter, step_table
+from .program import Program, Source, copy_batch
+
+WARMUP = 3
+SAMPLE_HZ = 100
+_SAMPLED_S = 3.0
+_LINES_S = 1.5
+
+MakeSource = Callable[[Callable[[int], object] | None], Source]
+"""Makes a program's source anew, its loader workers with the given `worker_init_fn`."""
+
+
+def run_pass(
+    probe: str,
+    program: Program,
+    make_source: MakeSource,
+    run: Path,
+    tensorboard: Path,
+    step_ns: float,
+) -> ProbeFacts:
+    """Let one probe look at some steps of a program.
+
+    Args:
+        probe: `torch`, `stacks` or `lines`.
+        program: goes on training, from a source of its own.
+        make_source: gives that source.
+        run: run directory; the probe's files go below it.
+        tensorboard: folder for the trace that TensorBoard shows.
+        step_ns: what a step takes without a probe; says how many steps make sense.
+
+    Returns:
+        What the probe saw and cost; a probe that cannot work here gives a gap.
+    """
+    began = time.perf_counter_ns()
+    try:
+        facts = _PASSES[probe](program, make_source, run, tensorboard, step_ns)
+    except (ProbeError, RunError) as error:
+        facts = ProbeFacts(name=probe, steps=0, gap=f"{probe} probe: {error}")
+    finally:
+        program.stop_feeding()
+    return ProbeFacts(
+        name=facts.name,
+        steps=facts.steps,
+        wall_ns=time.perf_counter_ns() - began,
+        step_ns=facts.step_ns,
+        detail=facts.detail,
+        gap=facts.gap,
+    )
+
+
+def _pass_torch(
+    program: Program, make_source: MakeSource, run: Path, tensorboard: Path, step_ns: float
+) -> ProbeFacts:
+    # A long step has its operators in it thousands of times; of a short one, a few say little.
+    steps = 5 if step_ns > 15e6 else 20
+    program.feed_from(make_source(None))
+    traced = TorchPass(run / TORCH, device=program.device, warmup=WARMUP, steps=steps)
+    with traced:
+        while not traced.done:
+            program.run(traced.clock, WARMUP + steps + 1)
+    table = traced.table
+    writer = RunWriter(run / TORCH)
+    writer.append(traced.rows, array("q"))
+    writer.close()
+    slim_for_tensorboard(traced.trace_path, tensorboard / f"{run.name}{TENSORBOARD_SUFFIX}")
+    return ProbeFacts(
+        name="torch",
+        steps=len(table),
+        step_ns=int(np.median(table.step_ns)),
+        detail=traced.gap,
+    )
+
+
+def _pass_stacks(
+    program: Program, make_source: MakeSource, run: Path, tensorboard: Path, step_ns: float
+) -> ProbeFacts:
+    out = run / STACKS
+    out.parent.mkdir(parents=True, exist_ok=True)
+    steps = _fitting(_SAMPLED_S, step_ns, least=20, most=1500)
+    program.feed_from(make_source(None))
+    return _observe(
+        "stacks", program, sample_stacks(out, SAMPLE_HZ), steps, f"{SAMPLE_HZ} samples a second"
+    )
+
+
+def _pass_lines(
+    program: Program, make_source: MakeSource, run: Path, tensorboard: Path, step_ns: float
+) -> ProbeFacts:
+    out = run / LINES
+    out.mkdir(parents=True, exist_ok=True)
+    steps = _fitting(_LINES_S, step_ns, least=5, most=200)
+    program.feed_from(make_source(worker_line_timer(out)))
+    targets = {
+        Stage.DATALOADER: loader_functions(getattr(program.source, "dataset", program.source)),
+        Stage.TRANSFER: (copy_batch,),
+        Stage.FORWARD: module_functions(program.model, program.loss),
+        Stage.OPTIMIZER: optimizer_functions(program.optimizer),
+    }
+    return _observe("lines", program, time_lines(targets, out / "lines-main.json"), steps, None)
+
+
+_PASSES = {"torch": _pass_torch, "stacks": _pass_stacks, "lines": _pass_lines}
+
+
+def _observe(
+    name: str,
+    program: Program,
+    probe: AbstractContextManager[object],
+    steps: int,
+    detail: str | None,
+) -> ProbeFacts:
+    rows = array("q")
+    clock = StageClock(lambda new, *_: rows.extend(new))
+    program.begin_epoch()  # loader workers start unobserved
+    attempt = Attempt(probe)
+    with attempt:
+        while attempt.gap is None and clock.count < steps:
+            program.run(clock, steps - clock.count)
+        # Workers write what they saw when they end, which is now.
+        program.stop_feeding()
+    clock.flush()
+    if attempt.gap is not None:
+        return ProbeFacts(name=name, steps=0, gap=f"{name} probe: {attempt.gap}")
+    table = step_table(rows)
+    return ProbeFacts(
+        name=name, steps=len(table), step_ns=int(np.median(table.step_ns)), detail=detail
+    )
+
+
+def _fitting(seconds: float, step_ns: float, *, least: int, most: int) -> int:
+    return max(least, min(most, round(seconds * 1e9 / max(1.0, step_ns))))

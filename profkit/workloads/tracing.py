@@ -1,0 +1,204 @@
+"""Runs a trace order: the sources take turns for the times, then the probes drill down."""
+
+import secrets
+import statistics
+from array import array
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from ..analyze.breakdown import active_rows
+from ..errors import InputError
+from ..probe.marks import StageClock
+from ..recorder import Recorder, new_manifest
+from ..schema.run import DataFacts, LoaderFacts
+from ..store.passes import TENSORBOARD
+from ..store.run_directory import REFERENCE, RunWriter, read_run
+from .mnist import open_dataset
+from .mnist_files import DataFiles, locate
+from .models import WORKLOADS, Workload
+from .order import DATALOADER, TraceOrder
+from .passes import run_pass
+from .program import Program, Source
+from .sources import MemorySource, dataloader_source
+from .turns import Variant, take_turns
+
+PREFETCH = 2
+_BLOCK_STEPS = 10
+_LEAST_BLOCKS = 8
+_TIMING_SHARE = 0.5
+"""Of the progress bar; the passes share the rest."""
+
+Show = Callable[[str, float], None]
+"""Told what happens now, and the part of the whole that is done, 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Setting:
+    """An order with everything looked up."""
+
+    order: TraceOrder
+    workload: Workload
+    files: DataFiles
+    device: str
+    batch_size: int
+
+    def make_source(
+        self, name: str, workers: int, worker_init_fn: Callable[[int], object] | None = None
+    ) -> Source:
+        dataset = open_dataset(self.files, train=True)
+        seed = self.order.seed
+        if name != DATALOADER:
+            return MemorySource(dataset, self.batch_size, seed, self.device)
+        return dataloader_source(
+            dataset,
+            self.batch_size,
+            workers,
+            seed,
+            pin_memory=self.device == "cuda",
+            worker_init_fn=worker_init_fn,
+        )
+
+
+def run_order(order: TraceOrder, directory: Path, show: Show) -> None:
+    """Carry out an order; leaves one run directory per source in `directory`.
+
+    Args:
+        order: what to do.
+        directory: existing and empty.
+        show: told about the progress.
+
+    Raises:
+        InputError: no such device, or no such workload.
+        DataError: the data directory is not what it should be.
+        OutputError: `directory` cannot be written.
+    """
+    setting = _look_up(order, show)
+    threads_before = torch.get_num_threads()
+    if order.threads is not None:
+        torch.set_num_threads(order.threads)
+    try:
+        _run(setting, directory, show)
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def _look_up(order: TraceOrder, show: Show) -> _Setting:
+    if order.workload not in WORKLOADS:
+        known = ", ".join(WORKLOADS)
+        raise InputError(f"unknown workload {order.workload!r}: use one of {known}")
+    device = order.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    elif device == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device here: use --device cpu, or see profkit doctor")
+    workload = WORKLOADS[order.workload]
+    files = locate(
+        order.data_dir,
+        seed=order.seed,
+        allow_download=order.allow_download,
+        announce=lambda what: show(what, 0.0),
+    )
+    return _Setting(order, workload, files, device, order.batch_size or workload.batch_size)
+
+
+def _run(setting: _Setting, directory: Path, show: Show) -> None:
+    order = setting.order
+    group = secrets.token_hex(8)
+    with ExitStack() as stack:
+        recorders = {
+            name: stack.enter_context(_recorder(setting, name, directory / name, group))
+            for name in order.sources
+        }
+        programs = {name: _program(setting, name, order.num_workers) for name in order.sources}
+        variants = [
+            Variant(programs[name], recorders[name].clock, _stale(order, name))
+            for name in order.sources
+        ]
+        if DATALOADER in order.sources and order.num_workers:
+            variants.append(_reference(setting, recorders[DATALOADER].path, stack))
+        done = 0
+
+        def advance(steps: int) -> None:
+            nonlocal done
+            done += steps
+            show(f"timing {done} of {order.steps} steps", _TIMING_SHARE * done / order.steps)
+
+        block = max(1, min(_BLOCK_STEPS, order.steps // _LEAST_BLOCKS))
+        advance(0)
+        take_turns(variants, steps=order.steps, block_steps=block, seed=order.seed, advance=advance)
+        _drill_down(setting, recorders, programs, directory, show)
+
+
+def _drill_down(
+    setting: _Setting,
+    recorders: dict[str, Recorder],
+    programs: dict[str, Program],
+    directory: Path,
+    show: Show,
+) -> None:
+    order = setting.order
+    passes = [(name, probe) for name in order.sources for probe in order.probes]
+    for index, (name, probe) in enumerate(passes):
+        show(
+            f"{name}: {probe} pass",
+            _TIMING_SHARE + (1 - _TIMING_SHARE) * index / len(passes),
+        )
+        recorder = recorders[name]
+        recorder.probe(
+            run_pass(
+                probe,
+                programs[name],
+                lambda init, name=name: setting.make_source(name, order.num_workers, init),
+                recorder.path,
+                directory / TENSORBOARD / name,
+                _median_step_ns(recorder.path),
+            )
+        )
+
+
+def _recorder(setting: _Setting, name: str, path: Path, group: str) -> Recorder:
+    order, files = setting.order, setting.files
+    workers = order.num_workers if name == DATALOADER else None
+    manifest = replace(
+        new_manifest(name),
+        device=setting.device,
+        workload=order.workload,
+        asked_stage=order.stage,
+        group=group,
+        data=DataFacts(files.name, files.origin, files.train_samples, files.test_samples),
+        loader=LoaderFacts(
+            source=name,
+            batch_size=setting.batch_size,
+            num_workers=workers,
+            prefetch_factor=PREFETCH if workers else None,
+        ),
+        gaps=files.notes,
+    )
+    return Recorder(path, manifest=manifest)
+
+
+def _program(setting: _Setting, name: str, workers: int) -> Program:
+    source = setting.make_source(name, workers)
+    return Program(setting.workload, source, setting.device, setting.order.seed)
+
+
+def _stale(order: TraceOrder, name: str) -> int:
+    return order.num_workers * PREFETCH if name == DATALOADER else 0
+
+
+def _reference(setting: _Setting, run: Path, stack: ExitStack) -> Variant:
+    """The same loop without loader workers: what tells contention from slow loading."""
+    writer = RunWriter(run)
+    stack.callback(writer.close)
+    clock = StageClock(lambda rows, *_: writer.append(rows, array("q"), name=REFERENCE))
+    return Variant(_program(setting, DATALOADER, 0), clock)
+
+
+def _median_step_ns(run: Path) -> float:
+    steps = read_run(run).steps
+    taken = steps.step_ns[active_rows(steps)].tolist()
+    return statistics.median(taken) if taken else 0.0

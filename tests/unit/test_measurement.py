@@ -1,0 +1,93 @@
+import time
+
+import pytest
+
+import profkit
+from profkit.analyze.quantity import Quantity
+from profkit.errors import InputError
+
+
+def spin(seconds: float) -> None:
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def test_a_known_ratio_of_costs_is_found() -> None:
+    def slow(batch: int, clock: object) -> None:
+        with clock.stage("forward"):  # type: ignore[attr-defined]
+            spin(0.003)
+        with clock.stage("backward"):  # type: ignore[attr-defined]
+            spin(0.001)
+
+    found = profkit.measure(slow, range(10), steps=60, warmup=5)
+    assert found.steps == 60
+    assert found.cost("backward") * 2 < found.cost("forward")
+    assert not found.cost("forward") < found.cost("backward")
+    assert found.share("forward") > 0.5
+    with pytest.raises(LookupError, match="stage optimizer was not observed"):
+        found.share("optimizer")
+
+
+def test_an_unmarked_step_is_other_and_its_wait_is_data_wait() -> None:
+    class Lazy:
+        def __iter__(self):  # type: ignore[no-untyped-def]
+            for i in range(10):
+                spin(0.002)
+                yield i
+
+    found = profkit.measure(lambda batch: spin(0.0005), Lazy(), steps=40, warmup=5)
+    assert found.share("dataloader") > found.share("other")
+
+
+def test_faster_and_slower_loops_compare() -> None:
+    slow = profkit.measure(lambda batch: spin(0.004), range(20), steps=40)
+    fast = profkit.measure(lambda batch: spin(0.001), range(20), steps=40)
+    assert fast.step_time * 2 < slow.step_time
+    assert not fast.step_time * 8 < slow.step_time
+
+
+@pytest.mark.parametrize("arguments", [{"steps": 0}, {"warmup": -1}, {"timeout_s": 0}])
+def test_bad_counts_are_refused(arguments: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="must be positive"):
+        profkit.measure(print, [1], **arguments)  # type: ignore[arg-type]
+
+
+def test_an_empty_or_spent_loader_is_refused() -> None:
+    with pytest.raises(InputError, match="gave no batch"):
+        profkit.measure(lambda batch: None, [])
+    with pytest.raises(InputError, match="gave no batch"):
+        profkit.measure(lambda batch: None, iter(range(5)), steps=10)
+
+
+def test_a_time_limit_gives_fewer_steps() -> None:
+    found = profkit.measure(lambda b: spin(0.01), range(9), steps=10_000, warmup=1, timeout_s=0.3)
+    assert 1 <= found.steps < 100
+
+
+def quantity(low: float, value: float, high: float, unit: str = "ns") -> Quantity:
+    return Quantity(value, low, high, unit, 12)
+
+
+def test_a_comparison_holds_only_when_the_intervals_are_apart() -> None:
+    small, large = quantity(9, 10, 11), quantity(10.5, 12, 13)
+    assert not small < large
+    assert not small > large
+    assert small < quantity(11.5, 12, 13)
+    assert small * 2 > large
+    assert small < 11.5
+    assert not small < 10.5
+
+
+def test_a_ratio_keeps_the_widest_interval_and_units_do_not_mix() -> None:
+    ratio = quantity(8, 10, 12) / quantity(4, 5, 6)
+    assert (ratio.value, ratio.low, ratio.high, ratio.unit) == (2, 8 / 6, 3, "ratio")
+    with pytest.raises(ValueError, match="share against ns"):
+        assert quantity(1, 2, 3, "share") < quantity(4, 5, 6)
+
+
+def test_without_an_interval_nothing_is_claimed_and_the_reason_is_shown() -> None:
+    unsure = Quantity(5e6, 0.0, float("inf"), "ns", 3)
+    assert not unsure < 1e12
+    assert repr(unsure) == "<5 ms, no interval: only 3 blocks>"
+    assert repr(quantity(4e6, 5e6, 6e6)) == "<5 ms, 95 % 4 to 6, 12 blocks>"

@@ -1,0 +1,82 @@
+import shutil
+import warnings
+from pathlib import Path
+
+import pytest
+
+import profkit
+from profkit.errors import InputError, OutputError
+from profkit.schema.stage import Stage
+from profkit.store.run_directory import read_run
+
+
+def train(recorder: "profkit.Recorder", steps: int = 5) -> None:
+    for _ in recorder.steps(range(steps)):
+        with recorder.stage("forward"):
+            pass
+
+
+def test_a_loop_is_recorded_with_its_ending_and_the_probes_cost(tmp_path: Path) -> None:
+    with profkit.record(tmp_path / "mine", warmup=2) as recorder:
+        train(recorder)
+    run = read_run(tmp_path / "mine")
+    assert len(run.steps) == 5
+    assert (run.manifest.name, run.manifest.ended) == ("mine", "completed")
+    (clock,) = run.manifest.probes
+    assert (clock.name, clock.steps) == ("clock", 5)
+    assert clock.wall_ns is not None
+    assert clock.wall_ns > 0
+    breakdown = profkit.report(tmp_path / "mine").runs[0].breakdown
+    assert (breakdown.warmup, breakdown.stages[Stage.BACKWARD]) == (2, None)
+
+
+def test_the_loops_own_exception_passes_and_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ZeroDivisionError),
+        profkit.record(tmp_path / "mine") as recorder,
+    ):
+        for batch in recorder.steps([2, 1, 0]):
+            1 / batch
+    run = read_run(tmp_path / "mine")
+    assert run.manifest.ended == "stopped by ZeroDivisionError"
+    assert len(run.steps) >= 2
+
+
+def test_a_run_that_is_there_is_kept(tmp_path: Path) -> None:
+    with profkit.record(tmp_path / "mine") as recorder:
+        train(recorder)
+    with pytest.raises(OutputError, match="already exists"), profkit.record(tmp_path / "mine"):
+        pass
+    assert len(read_run(tmp_path / "mine").steps) == 5
+    with profkit.record(tmp_path / "mine", overwrite=True) as recorder:
+        train(recorder, 3)
+    assert len(read_run(tmp_path / "mine").steps) == 3
+
+
+def test_a_directory_that_vanishes_costs_one_warning_and_no_training(tmp_path: Path) -> None:
+    done = 0
+    with pytest.warns(RuntimeWarning, match="the training goes on") as caught:
+        with profkit.record(tmp_path / "mine") as recorder:
+            for _ in range(3):
+                train(recorder)
+                recorder.clock.flush()
+                shutil.rmtree(tmp_path / "mine", ignore_errors=True)
+                done += 1
+    assert done == 3
+    assert len(caught) == 1
+    assert any("writing stopped after" in gap for gap in recorder.manifest.gaps)
+
+
+def test_bad_input_is_said_before_the_training(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="warmup=-1"):
+        profkit.record(tmp_path / "mine", warmup=-1)
+    with profkit.record(tmp_path / "mine") as recorder, pytest.raises(InputError, match="'loss'"):
+        recorder.stage("loss")
+
+
+def test_recording_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with profkit.record(tmp_path / "mine") as recorder:
+            train(recorder)
+    assert capfd.readouterr() == ("", "")
