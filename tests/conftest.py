@@ -142,3 +142,7 @@ def mnist_dir() -> Path:
     if not where:
         pytest.skip("needs real MNIST: set PROFKIT_DATA to a directory with its IDX files")
     return Path(where)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-golden", action="store_true", help="rewrite the golden files")

@@ -16,7 +16,7 @@ def spin(seconds: float) -> None:
 def test_a_known_ratio_of_costs_is_found() -> None:
     def slow(batch: int, clock: object) -> None:
         with clock.stage("forward"):  # type: ignore[attr-defined]
-            spin(0.003)
+            spin(0.006)
         with clock.stage("backward"):  # type: ignore[attr-defined]
             spin(0.001)
 
@@ -33,7 +33,7 @@ def test_an_unmarked_step_is_other_and_its_wait_is_data_wait() -> None:
     class Lazy:
         def __iter__(self):  # type: ignore[no-untyped-def]
             for i in range(10):
-                spin(0.002)
+                spin(0.006)
                 yield i
 
     found = profkit.measure(lambda batch: spin(0.0005), Lazy(), steps=40, warmup=5)
@@ -41,10 +41,10 @@ def test_an_unmarked_step_is_other_and_its_wait_is_data_wait() -> None:
 
 
 def test_faster_and_slower_loops_compare() -> None:
-    slow = profkit.measure(lambda batch: spin(0.004), range(20), steps=40)
+    slow = profkit.measure(lambda batch: spin(0.008), range(20), steps=40)
     fast = profkit.measure(lambda batch: spin(0.001), range(20), steps=40)
     assert fast.step_time * 2 < slow.step_time
-    assert not fast.step_time * 8 < slow.step_time
+    assert not fast.step_time * 40 < slow.step_time
 
 
 @pytest.mark.parametrize("arguments", [{"steps": 0}, {"warmup": -1}, {"timeout_s": 0}])
