@@ -1,0 +1,86 @@
+"""Reads py-spy's raw format: the stacks that were seen, and how often."""
+
+import re
+from dataclasses import dataclass
+
+_BEGIN = re.compile(r'process \d+:"')
+_RECORD = re.compile(
+    r'(process \d+:".*?");thread \([^)]*\)(?:: )?([^;]*)(?:;(.+))? (\d+)', re.DOTALL
+)
+_PROCESS = re.compile(r'(?:^|";)process (\d+):"')
+_FRAME = re.compile(r"(.+?) \((.+?)(?::(\d+))?\)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One level of a stack; `line` is 0 where it is not known."""
+
+    function: str
+    file: str
+    line: int
+
+    @property
+    def short_name(self) -> str:
+        """The last part of the qualified name, which Python 3.10 reports alone."""
+        return self.function.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class StackRow:
+    """Samples that saw the same stack.
+
+    Attributes:
+        processes: ids from the main process down to the one sampled.
+        thread: its name; empty where it has none.
+        frames: outermost first; none while the interpreter starts.
+        count: samples.
+    """
+
+    processes: tuple[int, ...]
+    thread: str
+    frames: tuple[Frame, ...]
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stacks:
+    """What a raw file holds; `foreign` counts records that are not py-spy's, and were skipped."""
+
+    rows: tuple[StackRow, ...]
+    foreign: int
+
+
+def parse_stacks(text: str) -> Stacks:
+    """The rows of py-spy's raw format, recorded with `--subprocesses --threads`.
+
+    A record is `process 1:"command";thread (1): name;function (file:line);… count`. The command
+    is not escaped and may hold semicolons and line breaks, so a record ends where it is complete.
+    """
+    rows: list[StackRow] = []
+    foreign = 0
+    pending = ""
+    for line in text.splitlines():
+        if _BEGIN.match(line):
+            foreign += bool(pending)
+            pending = line
+        elif pending:
+            pending += "\n" + line
+        else:
+            foreign += bool(line.strip())
+        if pending and (record := _RECORD.fullmatch(pending)):
+            pending = ""
+            frames = _parse_frames(record[3] or "")
+            if frames or record[3] is None:
+                processes = tuple(map(int, _PROCESS.findall(record[1])))
+                rows.append(StackRow(processes, record[2], frames, int(record[4])))
+            else:
+                foreign += 1
+    return Stacks(tuple(rows), foreign + bool(pending))
+
+
+def _parse_frames(text: str) -> tuple[Frame, ...]:
+    if not text:
+        return ()
+    found = [_FRAME.fullmatch(part) for part in re.split(r"(?<=\));", text)]
+    frames = tuple(Frame(part[1], part[2], int(part[3] or 0)) for part in found if part)
+    return frames if len(frames) == len(found) else ()
