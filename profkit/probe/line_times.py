@@ -19,6 +19,7 @@ import functools
 import json
 import linecache
 import os
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ from ..schema.stage import Stage
 from .call_watch import CallWatch, CodeKey
 from .line_targets import Function, loader_functions, python_function
 
-_CALIBRATION_LINES = 2000
+_CALIBRATION_LINES = 1000
+_CALIBRATIONS = 5
 _CONTINUED_LINES = 6
 _TEXT_WIDTH = 120
 
@@ -51,8 +53,9 @@ def time_lines(functions: Targets, out: Path) -> Iterator[None]:
             cannot be written (after it). Never in place of an exception of the body.
     Calls made in other threads are not seen.
     """
-    timer = _LineTimer(functions, "main")
-    timer.start()
+    with _as_probe_error("line_profiler cannot start here"):
+        timer = _LineTimer(functions, "main")
+        timer.start()
     try:
         yield
     except BaseException:
@@ -60,8 +63,9 @@ def time_lines(functions: Targets, out: Path) -> Iterator[None]:
             timer.stop()
             timer.write(out)
         raise
-    timer.stop()
-    timer.write(out)
+    with _as_probe_error("the line times are lost"):
+        timer.stop()
+        timer.write(out)
 
 
 def worker_line_timer(
@@ -120,6 +124,18 @@ class WorkerLineTimer:
         Finalize(None, functools.partial(_finish, timer, out), exitpriority=100)
 
 
+@contextmanager
+def _as_probe_error(what: str) -> Iterator[None]:
+    """Whatever goes wrong in a probe is a ProbeError, which callers turn into a gap."""
+    try:
+        yield
+    except ProbeError:
+        raise
+    except Exception as error:
+        words = " ".join(str(error).split())
+        raise ProbeError(f"{what} ({type(error).__name__}: {words})") from error
+
+
 def _finish(timer: "_LineTimer", out: Path) -> None:
     with contextlib.suppress(Exception):
         timer.stop()
@@ -157,10 +173,7 @@ class _LineTimer:
             self._profiler.add_function(function)
 
     def start(self) -> None:
-        try:
-            self._profiler.enable_by_count()
-        except Exception as error:
-            raise ProbeError(f"line_profiler cannot start here: {error}") from error
+        self._profiler.enable_by_count()
         self._watch.start()
 
     def stop(self) -> None:
@@ -211,17 +224,21 @@ def _event_ns(profiler_class: Any) -> int:
     def caller() -> None:
         callee()
 
-    profiler = profiler_class(caller, callee)
-    profiler.runcall(caller)
-    hits = time = outside = 0
-    for (_, first_line, _), timings in profiler.get_stats().timings.items():
-        if first_line == callee.__code__.co_firstlineno:
-            hits += sum(hit for _, hit, _ in timings)
-            time += sum(spent for _, _, spent in timings)
-        else:
-            outside += sum(spent for _, _, spent in timings)
-    unit = profiler.get_stats().unit
-    return max(0, round((outside - time) * unit * 1e9 / hits)) if hits else 0
+    costs: list[float] = []
+    for _ in range(_CALIBRATIONS):
+        profiler = profiler_class(caller, callee)
+        profiler.runcall(caller)
+        stats = profiler.get_stats()
+        hits = within = outside = 0
+        for (_, first_line, _), timings in stats.timings.items():
+            if first_line == callee.__code__.co_firstlineno:
+                hits += sum(hit for _, hit, _ in timings)
+                within += sum(time for _, _, time in timings)
+            else:
+                outside += sum(time for _, _, time in timings)
+        costs.append((outside - within) * stats.unit * 1e9 / hits if hits else 0.0)
+    # The median: any one of them may have been put aside by the operating system.
+    return max(0, round(statistics.median(costs)))
 
 
 def _document(

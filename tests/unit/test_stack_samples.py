@@ -99,7 +99,8 @@ def test_what_loader_workers_do_is_seen(tmp_path: Path) -> None:
     by_worker = [cost for cost in drilldown.costs if (cost.context or "").startswith("worker")]
     assert by_worker[0].name.endswith("spin")
     assert "SlowDataset.decode" in str(by_worker[0].context) or sys.version_info < (3, 11)
-    assert by_worker[0].share > 0.5
+    # Beside it stands what the loop paid to receive batches, which varies from run to run.
+    assert by_worker[0].share > 0.7 * sum(cost.share for cost in by_worker)
     assert "waited for its workers" in (drilldown.note or "")
 
 
