@@ -224,6 +224,12 @@ class StageClock:
         self._step += 1
         self._open = False
 
+    def _leave_loop(self) -> None:
+        """The loop ended; a step that is still open got no batch and is none."""
+        self._open = False
+        self._log = None
+        self._thread = 0
+
 
 class Steps(Generic[T]):
     """An iterable of batches that marks the steps; as long as what it wraps."""
@@ -300,9 +306,7 @@ class Steps(Generic[T]):
                     clock.flush()
                     start = now()
         finally:
-            clock._open = False
-            clock._log = None
-            clock._thread = 0
+            clock._leave_loop()
 
 
 def batch_size(batch: object) -> int:

@@ -1,0 +1,88 @@
+"""The stage clock's steps and marks as ranges of a `torch.profiler` trace."""
+
+import time
+from _thread import get_ident
+from collections.abc import Callable
+
+from torch.profiler import record_function
+
+from ..schema.stage import STAGES, Stage
+from ..schema.trace import LOADER_END, STEP_PREFIX, stage_range
+from .marks import Sink, StageClock
+
+_RANGES = tuple(stage_range(stage) for stage in STAGES)
+_DATA_WAIT = stage_range(Stage.DATALOADER)
+
+
+class AnnotatedClock(StageClock):
+    """A stage clock whose steps and marks are also ranges of the trace being recorded.
+
+    A step is `ProfilerStep#<n>`, a stage `profkit:<stage>`, the wait for a batch
+    `profkit:dataloader`. The ranges lie around the marks: what annotating costs falls between
+    steps or into the stage around. While `annotating` is False it is a plain clock; switch it
+    between steps only, that is in the sink.
+    """
+
+    def __init__(self, sink: Sink, *, now: Callable[[], int] = time.perf_counter_ns) -> None:
+        # A capacity of one step: the sink is called after each.
+        super().__init__(sink, now=now, capacity=1)
+        self.annotating = False
+        self._step_range: record_function | None = None
+        self._wait_range: record_function | None = None
+        self._mark_ranges: list[record_function] = []
+
+    def enter(self, index: int) -> None:
+        """Make a stage the current one."""
+        if self._step_range is not None and get_ident() == self._thread:
+            self._mark_ranges.append(_opened(_RANGES[index]))
+        super().enter(index)
+
+    def leave(self) -> None:
+        """Go back to the stage before."""
+        super().leave()
+        if self._mark_ranges and get_ident() == self._thread:
+            _close(self._mark_ranges.pop())
+
+    def _open_step(self, start: int, flags: int) -> None:
+        if self.annotating:
+            self._step_range = _opened(f"{STEP_PREFIX}{self._step}")
+            self._wait_range = _opened(_DATA_WAIT)
+            start = self._now()
+        super()._open_step(start, flags)
+
+    def _batch_came(self) -> None:
+        super()._batch_came()
+        self._close_wait()
+
+    def _close_step(self, end: int, samples: int) -> None:
+        self._close_ranges()
+        super()._close_step(end, samples)
+
+    def _leave_loop(self) -> None:
+        if self._step_range is not None:
+            _close(_opened(LOADER_END))
+            self._close_ranges()
+        super()._leave_loop()
+
+    def _close_wait(self) -> None:
+        if self._wait_range is not None:
+            _close(self._wait_range)
+            self._wait_range = None
+
+    def _close_ranges(self) -> None:
+        while self._mark_ranges:
+            _close(self._mark_ranges.pop())
+        self._close_wait()
+        if self._step_range is not None:
+            _close(self._step_range)
+            self._step_range = None
+
+
+def _opened(name: str) -> record_function:
+    opened = record_function(name)
+    opened.__enter__()  # type: ignore[no-untyped-call]
+    return opened
+
+
+def _close(opened: record_function) -> None:
+    opened.__exit__(None, None, None)
