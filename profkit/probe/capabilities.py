@@ -1,14 +1,9 @@
 """What of profkit works on this machine, found out by trying it."""
 
-import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any, Literal
-
-import platformdirs
 
 from .environment import usable_cores
 from .stack_samples import probe_ptrace
@@ -127,16 +122,6 @@ def _tensorboard() -> Capability:
     return Capability(name, "works", detail)
 
 
-def _cache() -> Capability:
-    directory = Path(platformdirs.user_cache_dir("profkit"))
-    existing = next(each for each in (directory, *directory.parents) if each.exists())
-    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
-        return Capability("cache directory", "works", "writable")
-    variable = "XDG_CACHE_HOME" if sys.platform == "linux" else "HOME"
-    advice = f"point {variable} at a directory that you may write"
-    return Capability("cache directory", "absent", "not writable", advice)
-
-
 def _is_installed(package: str) -> bool:
     try:
         metadata.version(package)
@@ -157,5 +142,4 @@ PROBE_CHECKS: dict[str, Check] = {
     "CUPTI (GPU kernels in traces)": _cupti,
     "threads and cores": _threads,
     "TensorBoard and its PyTorch plugin": _tensorboard,
-    "cache directory": _cache,
 }

@@ -9,6 +9,7 @@ from profkit.cli.doctor import doctor
 from profkit.probe import capabilities as probes
 from profkit.probe.capabilities import Capability, examine
 from profkit.workloads import capabilities as workloads
+from profkit.workloads import mnist_files
 from profkit.workloads.capabilities import capabilities
 
 
@@ -99,17 +100,36 @@ def test_torchvisions_state_is_passed_on(
 def test_real_digits_are_looked_for_where_the_variable_says(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("PROFKIT_DATA", str(tmp_path))
-    (tmp_path / "train-images-idx3-ubyte.gz").touch()
+    given, cache = tmp_path / "given", tmp_path / "cache"
+    given.mkdir()
+    monkeypatch.setenv("PROFKIT_DATA", str(given))
+    monkeypatch.setenv("PROFKIT_CACHE", str(cache))
     found = workloads._data()
-    assert (found.state, found.detail) == ("absent", "3 of 4 files missing in PROFKIT_DATA")
-    assert "t10k-labels-idx1-ubyte" in (found.advice or "")
+    assert (found.state, found.advice) == (
+        "absent",
+        "give a directory with MNIST's four IDX files",
+    )
+    assert found.detail.startswith("PROFKIT_DATA lacks train-images-idx3-ubyte")
     assert str(tmp_path) not in repr(found)
-    for name in workloads.IDX_FILES:
-        (tmp_path / name).touch()
-    assert workloads._data().state == "works"
-    monkeypatch.delenv("PROFKIT_DATA")
-    assert "drawn digits" in workloads._data().detail
+    (given / "train-images-idx3-ubyte").write_bytes(b"not digits")
+    assert workloads._data().state == "absent"
+    assert not cache.exists()
+
+
+def test_without_the_variable_the_cache_is_looked_at_and_nothing_is_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PROFKIT_DATA", raising=False)
+    monkeypatch.setenv("PROFKIT_CACHE", str(tmp_path))
+    found = workloads._data()
+    assert found.state == "absent"
+    assert "PROFKIT_DATA" in (found.advice or "")
+    assert list(tmp_path.iterdir()) == []
+    raw = tmp_path / mnist_files.RAW
+    raw.mkdir(parents=True)
+    for file in mnist_files.IDX_FILES:
+        (raw / file.name).touch()
+    assert workloads._data().detail == "in the cache"
 
 
 def test_more_threads_than_cores_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,8 +143,8 @@ def test_more_threads_than_cores_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_cache_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probes.platformdirs, "user_cache_dir", lambda _: "/dev/null/cache")
-    assert probes._cache().state == "absent"
+    monkeypatch.setenv("PROFKIT_CACHE", "/dev/null/cache")
+    assert workloads._cache().state == "absent"
 
 
 def test_a_missing_plugin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
