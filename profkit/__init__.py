@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .analyze.quantity import Measurement, Quantity
-    from .api import record, report
+    from .api import describe_machine, record, render, report
     from .errors import ProfkitError
     from .measurement import measure
     from .recorder import Recorder
@@ -21,8 +21,10 @@ _HOMES = {
     "Quantity": "analyze.quantity",
     "Recorder": "recorder",
     "Stage": "schema.stage",
+    "describe_machine": "api",
     "measure": "measurement",
     "record": "api",
+    "render": "api",
     "report": "api",
 }
 
@@ -32,8 +34,10 @@ __all__ = [
     "Quantity",
     "Recorder",
     "Stage",
+    "describe_machine",
     "measure",
     "record",
+    "render",
     "report",
 ]
 

@@ -20,10 +20,26 @@ from .schema.run import RunRecord
 from .schema.stage import STAGES, Stage
 from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
 from .store.passes import TORCH, read_lines, read_stacks
-from .store.run_directory import create_directory, find_runs, read_run, write_file, write_set
+from .store.run_directory import (
+    check_directory,
+    create_directory,
+    find_runs,
+    read_run,
+    write_file,
+    write_set,
+)
 from .workloads.order import TraceOrder
 
-__all__ = ["Show", "TraceOrder", "record", "render", "report", "save_text", "trace"]
+__all__ = [
+    "Show",
+    "TraceOrder",
+    "describe_machine",
+    "record",
+    "render",
+    "report",
+    "save_text",
+    "trace",
+]
 
 EVERY_STAGE = "step"
 FIGURES = "figures"
@@ -95,13 +111,15 @@ def trace(
         DataError: the data directory is not what it should be.
         OutputError: `out` cannot be written, or holds something.
     """
-    from .workloads.tracing import run_order
+    from .workloads.tracing import look_up, run_order
 
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     directory = out if out is not None else Path("runs", f"{order.workload}-{stamp}")
+    check_directory(directory, force=force)
+    setting = look_up(order, show)
     create_directory(directory, force=force)
     write_set(directory, order.sources)
-    run_order(order, directory, show)
+    run_order(setting, directory, show)
     show("writing the report", 1.0)
     found = report(directory)
     write_report(directory, found)
@@ -144,6 +162,17 @@ def render(found: Report, form: str = "md") -> str:
     if form not in renderers:
         raise InputError(f"unknown format {form!r}: use one of {', '.join(renderers)}")
     return renderers[form](found)
+
+
+def describe_machine(run: RunFindings) -> dict[str, str]:
+    """Hardware and versions of a run in words, for the head of a report of one's own."""
+    from .render.wording import hardware_line, versions_line
+
+    environment = run.manifest.environment
+    return {
+        "hardware": hardware_line(environment, run.manifest.device),
+        "versions": versions_line(environment),
+    }
 
 
 def save_text(path: Path, text: str, *, force: bool = False) -> None:

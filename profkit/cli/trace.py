@@ -1,13 +1,14 @@
 """`profkit trace`."""
 
+import sys
 from pathlib import Path
 
 import click
 
-PROBES = ("torch", "stacks", "lines")
+from ..workloads.order import PROBES
 
 
-class _Probes(click.ParamType):
+class _Probes(click.ParamType[tuple[str, ...]]):
     """A list of probes with commas between, or `none`."""
 
     name = "PROBES"
@@ -133,5 +134,6 @@ def trace(
             bar.update(task, description=what, completed=share, refresh=True)
 
         directory, found = api.trace(order, out, force=force, show=show)
-    print_report(found, Console())
+    # A pipe has no width; tables need more than the 80 columns that rich assumes then.
+    print_report(found, Console() if sys.stdout.isatty() else Console(width=120))
     click.echo(directory)

@@ -4,8 +4,8 @@ MIN_STEPS = 20
 """Active steps under which no verdict is given. First policy of the project's design."""
 
 MAX_RELATIVE_INTERVAL = 0.5
-"""Width of the step time's 95 % interval, over its value, above which no verdict is given.
-First policy of the project's design."""
+"""Width of the 95 % interval of the number that decides, over its value, above which the data
+does not suffice. First policy of the project's design."""
 
 INPUT_BOUND_SHARE = 0.20
 """Share of the step. Source: XProf calls a step with 20 % input time highly input-bound."""

@@ -12,15 +12,37 @@ from .situation import Situation
 def judge(situation: Situation) -> tuple[Verdict, ...]:
     """All verdicts that hold, the one with the most time at stake first; never empty.
 
-    Contention comes before anything else: it puts the other shares in doubt.
+    Contention comes before anything else: it puts the other shares in doubt. Where the number
+    that decides is too uncertain, *insufficient data* comes before what it would have been.
     """
-    lacking = _insufficient(situation.breakdown)
-    if lacking is not None:
-        return (lacking,)
+    breakdown = situation.breakdown
+    count = 0 if breakdown.steps is None else breakdown.steps.count
+    if count < policy.MIN_STEPS:
+        evidence = Evidence("steps", count, "steps", limit=policy.MIN_STEPS)
+        return (_insufficient(evidence, f"Time at least {policy.MIN_STEPS} steps."),)
     found = [verdict for rule in RULES if (verdict := rule(situation)) is not None]
-    if not found:
-        return (_balanced(situation.breakdown),)
-    return tuple(sorted(found, key=lambda one: (one.kind != "contended", -one.at_stake_share)))
+    found.sort(key=lambda one: (one.kind != "contended", -one.at_stake_share))
+    verdicts = tuple(found) or (_balanced(breakdown),)
+    noisy = _noise(verdicts[0].evidence[0])
+    if noisy is None:
+        return verdicts
+    advice = "Time more steps, or free the machine from what else runs on it."
+    return (_insufficient(noisy, advice), *verdicts)
+
+
+def _noise(deciding: Evidence) -> Evidence | None:
+    """The relative width of the interval of the number that decides, if it is too wide."""
+    if deciding.low is None or deciding.high is None or deciding.value == 0:
+        return None
+    width = (deciding.high - deciding.low) / deciding.value
+    if width <= policy.MAX_RELATIVE_INTERVAL:
+        return None
+    return Evidence(
+        f"relative_interval_of_{deciding.name}",
+        width,
+        "share",
+        limit=policy.MAX_RELATIVE_INTERVAL,
+    )
 
 
 def add_comparison(verdicts: tuple[Verdict, ...], seen: Comparison) -> tuple[Verdict, ...]:
@@ -35,34 +57,21 @@ def add_comparison(verdicts: tuple[Verdict, ...], seen: Comparison) -> tuple[Ver
     )
 
 
-def _insufficient(breakdown: Breakdown) -> Verdict | None:
-    count = 0 if breakdown.steps is None else breakdown.steps.count
-    mean = breakdown.mean_step_ns
-    if count < policy.MIN_STEPS:
-        evidence = Evidence("steps", count, "steps", limit=policy.MIN_STEPS)
-        advice = f"Record at least {policy.MIN_STEPS} steps after warm-up."
-    elif mean is None or mean.low is None or mean.high is None:
-        return None
-    elif (width := (mean.high - mean.low) / mean.value) > policy.MAX_RELATIVE_INTERVAL:
-        evidence = Evidence("relative_interval", width, "share", limit=policy.MAX_RELATIVE_INTERVAL)
-        advice = "Record more steps, or free the machine from what else runs on it."
-    else:
-        return None
+def _insufficient(evidence: Evidence, advice: str) -> Verdict:
     return Verdict("insufficient data", None, "none", (evidence,), 0.0, advice)
 
 
 def _balanced(breakdown: Breakdown) -> Verdict:
     shares = {
-        stage: finding.share.value
-        for stage, finding in breakdown.stages.items()
-        if finding is not None
+        stage: finding.share for stage, finding in breakdown.stages.items() if finding is not None
     }
-    largest = max(shares, key=lambda stage: shares[stage])
+    largest = max(shares, key=lambda stage: shares[stage].value)
+    share = shares[largest]
     return Verdict(
         kind="balanced",
         stage=None,
         severity="none",
-        evidence=(Evidence(largest.value, shares[largest], "share"),),
+        evidence=(Evidence(largest.value, share.value, "share", share.low, share.high),),
         at_stake_share=0.0,
         advice="Nothing stands out: any further gain is spread over the stages.",
     )

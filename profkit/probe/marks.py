@@ -5,6 +5,7 @@ adds what has passed to the stage that it leaves. So the stages partition the st
 construction, in integers, and nested marks count for the innermost one.
 """
 
+import sys
 import time
 from _thread import get_ident
 from array import array
@@ -335,5 +336,9 @@ def _named_frame(stage: Stage) -> Callable[..., Any]:
     def call(function: Callable[..., R], *args: Any) -> R:
         return function(*args)
 
-    call.__code__ = call.__code__.replace(co_name=f"profkit_stage_{stage.value}")
+    name = f"profkit_stage_{stage.value}"
+    changes = {"co_name": name}
+    if sys.version_info >= (3, 11):
+        changes["co_qualname"] = name  # what py-spy shows since then
+    call.__code__ = call.__code__.replace(**changes)  # type: ignore[arg-type]
     return call

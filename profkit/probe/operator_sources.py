@@ -2,7 +2,6 @@
 
 import re
 from collections import defaultdict
-from pathlib import PurePath
 
 import numpy as np
 
@@ -62,10 +61,4 @@ def _place(stack: str) -> str | None:
         f for f in frames if not _TORCH.fullmatch(f["file"]) and not _OWN.fullmatch(f["file"])
     )
     frame = next(outside, frames[0])
-    return f"{_short(frame['file'])}:{frame['line']}"
-
-
-def _short(file: str) -> str:
-    """A file as torch names it, below a directory of `sys.path`; else its last two parts."""
-    path = PurePath(file)
-    return "/".join(path.parts[-2:]) if path.is_absolute() else file
+    return f"{frame['file']}:{frame['line']}"

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from ..schema.findings import Report, RunFindings
 from ..schema.stage import STAGES, Stage
+from ..schema.steps import MarkTable
 from .units import milliseconds, one_line, percent
 
 # The Okabe-Ito palette: tells the stages apart for colour-blind readers too.
@@ -57,13 +58,7 @@ def draw_timeline(run: RunFindings) -> str | None:
     marks = run.marks
     if len(marks) == 0:
         return None
-    # The last stretch of consecutive sampled steps: past the warm-up, where there is one.
-    known = np.unique(marks.step)
-    ends = np.flatnonzero(np.diff(known, append=known[-1] + 2) > 1)
-    starts = np.concatenate(([0], ends[:-1] + 1))
-    longest = int(np.argmax(ends - starts))
-    last = int(known[ends[longest]])
-    first = max(int(known[starts[longest]]), last - _TIMELINE_STEPS + 1)
+    first, last = _consecutive(marks)
     shown = (marks.step >= first) & (marks.step <= last)
     figure = Figure(figsize=(8, 1.6), layout="constrained")
     axes = figure.add_subplot()
@@ -81,6 +76,23 @@ def draw_timeline(run: RunFindings) -> str | None:
     axes.set_xlabel(f"ms; steps {first} to {last} of {one_line(run.manifest.name, 20)}")
     _legend(figure, {STAGES[index] for index in np.unique(marks.stage[shown]).tolist()})
     return _svg(figure)
+
+
+def _consecutive(marks: MarkTable) -> tuple[int, int]:
+    """First and last of up to six sampled steps that followed each other without a break.
+
+    Another run's block, or steps that were not sampled, may lie between two of them; the last
+    of the longest stretches is taken, past the warm-up.
+    """
+    steps = np.unique(marks.step)
+    begins = np.array([marks.start_ns[marks.step == step].min() for step in steps])
+    ends = np.array([marks.end_ns[marks.step == step].max() for step in steps])
+    apart = (np.diff(steps) > 1) | (begins[1:] - ends[:-1] > 0.2 * (ends - begins)[:-1])
+    lengths = np.ones(steps.size, np.int64)
+    for row in range(1, steps.size):
+        lengths[row] = 1 if apart[row - 1] else min(lengths[row - 1] + 1, _TIMELINE_STEPS)
+    row = int(np.flatnonzero(lengths == lengths.max())[-1])
+    return int(steps[row - lengths[row] + 1]), int(steps[row])
 
 
 def _mean_ms(run: RunFindings) -> float:

@@ -29,8 +29,7 @@ def stage_table(report: Report) -> Table:
     """The stages of all runs side by side."""
     head = ["stage"]
     for run in report.runs:
-        name = one_line(run.manifest.name, 30)
-        head += [f"{name}: ms a step", "IQR", "share (95 %)"]
+        head += [f"{one_line(run.manifest.name, 30)}, ms", "IQR", "share (95 %)"]
     rows = [
         (stage.label, *(cell for run in report.runs for cell in _cells(run.breakdown, stage)))
         for stage in STAGES
@@ -81,15 +80,17 @@ def drilldown_table(found: Drilldown) -> Table:
     title = f"{found.stage.label}: {what}, {plural(found.steps, 'step')}"
     timed = any(cost.self_ns is not None for cost in found.costs)
     # A sampler's only figure is its count; a timer has both.
-    head = ("share", *(("ms a step", "count") if timed else ("samples",)), "what", "where")
+    head = ("share", *(("ms a step", "count") if timed else ("samples",)), "where", "what")
     rows = []
     for cost in found.costs:
         amounts: tuple[str, ...] = (str(cost.count),)
         if timed:
             each = (cost.self_ns or 0) / max(1, found.steps)
             amounts = (milliseconds(each), str(cost.count))
-        context = f" ← {one_line(cost.context, 70)}" if cost.context else ""
-        what = one_line(cost.name, 60) + context
-        rows.append((percent(cost.share), *amounts, what, one_line(cost.source or ABSENT, 80)))
+        place = one_line(cost.source or ABSENT, 80)
+        what = one_line(cost.name, 70)
+        if cost.context:
+            what += f" ({one_line(cost.context, 110)})"
+        rows.append((percent(cost.share), *amounts, place, what))
     numbers = tuple(name not in ("what", "where") for name in head)
     return Table(title, head, tuple(rows), numbers, found.gap or found.note)

@@ -1,5 +1,6 @@
 """Report -> a terminal."""
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -51,14 +52,20 @@ def _line(console: Console, name: str, text: str, style: str = "") -> None:
 
 
 def _table(console: Console, table: Table) -> None:
-    drawn = RichTable(title=Text(table.title), title_justify="left", caption_justify="left")
-    for name, number in zip(table.head, table.numbers, strict=True):
-        drawn.add_column(Text(name), justify="right" if number else "left", overflow="fold")
+    console.print(Text(table.title, "bold"))
+    drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False)
+    for column, (name, number) in enumerate(zip(table.head, table.numbers, strict=True)):
+        # Only the last column of words may be cut: half a place or number is of no use.
+        widest = max((len(row[column]) for row in table.rows), default=0)
+        drawn.add_column(
+            Text(name),
+            justify="right" if number else "left",
+            no_wrap=True,
+            min_width=None if name == "what" else max(widest, len(name)),
+        )
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))
     if table.rows:
         console.print(drawn)
-    else:
-        console.print(Text(table.title))
     if table.note:
         console.print(Text(f"  {table.note}", "dim"), soft_wrap=True)

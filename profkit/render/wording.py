@@ -98,7 +98,8 @@ def _insufficient_reason(verdict: Verdict, run: RunFindings) -> str:
     seen = verdict.evidence[0]
     if seen.name == "steps":
         return f"{plural(int(seen.value), 'step')} to judge by, {seen.limit:.0f} are needed"
-    return f"the step time's 95 % interval is {percent(seen.value)} of its value wide"
+    name = seen.name.removeprefix("relative_interval_of_").replace("_", " ")
+    return f"the 95 % interval of {name} is {percent(seen.value)} of its value wide"
 
 
 _REASONS = {

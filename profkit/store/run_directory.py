@@ -43,21 +43,35 @@ _ROW_WIDTH = 2 + len(STAGES) + 3
 Decoded = TypeVar("Decoded")
 
 
-def create_directory(path: Path, *, force: bool = False) -> None:
-    """Make an empty directory for output.
+def check_directory(path: Path, *, force: bool = False) -> None:
+    """Make sure that `create_directory` may use a path, without touching it.
 
     Raises:
-        OutputError: it holds something (and `force` is not given, or what it holds is not
-            profkit's), or it cannot be written.
+        OutputError: it holds something, and `force` is not given or what it holds is not
+            profkit's.
     """
     try:
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            if not force:
-                raise OutputError(f"{path} already exists: choose another path, or pass --force")
-            if not path.is_dir() or not _is_output(path):
-                raise OutputError(
-                    f"{path} was not written by profkit and is left alone: choose another path"
-                )
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    if not force:
+        raise OutputError(f"{path} already exists: choose another path, or pass --force")
+    if not path.is_dir() or not _is_output(path):
+        raise OutputError(
+            f"{path} was not written by profkit and is left alone: choose another path"
+        )
+
+
+def create_directory(path: Path, *, force: bool = False) -> None:
+    """Make an empty directory for output, in place of what profkit wrote there if forced.
+
+    Raises:
+        OutputError: see `check_directory`; or it cannot be written.
+    """
+    check_directory(path, force=force)
+    try:
+        if path.exists() and any(path.iterdir()):
             shutil.rmtree(path)
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 DATALOADER = "dataloader"
 MEMORY = "memory"
+PROBES = ("torch", "stacks", "lines")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,5 +37,5 @@ class TraceOrder:
     device: str = "auto"
     threads: int | None = None
     seed: int = 0
-    probes: tuple[str, ...] = ("torch", "stacks", "lines")
+    probes: tuple[str, ...] = PROBES
     allow_download: bool = True

@@ -29,7 +29,7 @@ SAMPLE_HZ = 100
 _SAMPLED_S = 3.0
 _LINES_S = 1.5
 
-MakeSource = Callable[[Callable[[int], object] | None], Source]
+MakeSource = Callable[[Callable[[int], None] | None], Source]
 """Makes a program's source anew, its loader workers with the given `worker_init_fn`."""
 
 

@@ -72,6 +72,7 @@ class Program:
             count: steps.
             warmup: how many first ones are flagged as warm-up.
             after_step: called within each step, at its end.
+
         Returns:
             Steps done; 0 only if `count` is.
         """

@@ -17,16 +17,15 @@ from ..recorder import Recorder, new_manifest
 from ..schema.run import DataFacts, LoaderFacts
 from ..store.passes import TENSORBOARD
 from ..store.run_directory import REFERENCE, RunWriter, read_run
-from .mnist import open_dataset
+from .mnist import MNIST, open_dataset
 from .mnist_files import DataFiles, locate
 from .models import WORKLOADS, Workload
-from .order import DATALOADER, TraceOrder
+from .order import DATALOADER, MEMORY, PROBES, TraceOrder
 from .passes import run_pass
 from .program import Program, Source
-from .sources import MemorySource, dataloader_source
+from .sources import PREFETCH, MemorySource, dataloader_source
 from .turns import Variant, take_turns
 
-PREFETCH = 2
 _BLOCK_STEPS = 10
 _LEAST_BLOCKS = 8
 _TIMING_SHARE = 0.5
@@ -37,24 +36,25 @@ Show = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Setting:
-    """An order with everything looked up."""
+class Setting:
+    """An order with everything looked up, before anything is written."""
 
     order: TraceOrder
     workload: Workload
     files: DataFiles
+    dataset: MNIST
     device: str
     batch_size: int
 
     def make_source(
-        self, name: str, workers: int, worker_init_fn: Callable[[int], object] | None = None
+        self, name: str, workers: int, worker_init_fn: Callable[[int], None] | None = None
     ) -> Source:
-        dataset = open_dataset(self.files, train=True)
+        """A source of that name, at its first epoch."""
         seed = self.order.seed
         if name != DATALOADER:
-            return MemorySource(dataset, self.batch_size, seed, self.device)
+            return MemorySource(self.dataset, self.batch_size, seed, self.device)
         return dataloader_source(
-            dataset,
+            self.dataset,
             self.batch_size,
             workers,
             seed,
@@ -63,33 +63,21 @@ class _Setting:
         )
 
 
-def run_order(order: TraceOrder, directory: Path, show: Show) -> None:
-    """Carry out an order; leaves one run directory per source in `directory`.
-
-    Args:
-        order: what to do.
-        directory: existing and empty.
-        show: told about the progress.
+def look_up(order: TraceOrder, show: Show) -> Setting:
+    """What an order needs: its workload, its device and its data.
 
     Raises:
-        InputError: no such device, or no such workload.
+        InputError: no such workload, source, probe or device.
         DataError: the data directory is not what it should be.
-        OutputError: `directory` cannot be written.
     """
-    setting = _look_up(order, show)
-    threads_before = torch.get_num_threads()
-    if order.threads is not None:
-        torch.set_num_threads(order.threads)
-    try:
-        _run(setting, directory, show)
-    finally:
-        torch.set_num_threads(threads_before)
-
-
-def _look_up(order: TraceOrder, show: Show) -> _Setting:
-    if order.workload not in WORKLOADS:
-        known = ", ".join(WORKLOADS)
-        raise InputError(f"unknown workload {order.workload!r}: use one of {known}")
+    for what, given, known in (
+        ("workload", (order.workload,), tuple(WORKLOADS)),
+        ("source", order.sources, (DATALOADER, MEMORY)),
+        ("probe", order.probes, PROBES),
+    ):
+        for name in given:
+            if name not in known:
+                raise InputError(f"unknown {what} {name!r}: use one of {', '.join(known)}")
     device = order.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -98,14 +86,40 @@ def _look_up(order: TraceOrder, show: Show) -> _Setting:
     workload = WORKLOADS[order.workload]
     files = locate(
         order.data_dir,
-        seed=order.seed,
         allow_download=order.allow_download,
         announce=lambda what: show(what, 0.0),
     )
-    return _Setting(order, workload, files, device, order.batch_size or workload.batch_size)
+    return Setting(
+        order=order,
+        workload=workload,
+        files=files,
+        dataset=open_dataset(files, train=True),
+        device=device,
+        batch_size=order.batch_size or workload.batch_size,
+    )
 
 
-def _run(setting: _Setting, directory: Path, show: Show) -> None:
+def run_order(setting: Setting, directory: Path, show: Show) -> None:
+    """Carry out an order; leaves one run directory per source in `directory`.
+
+    Args:
+        setting: the order, looked up.
+        directory: existing and empty.
+        show: told about the progress.
+
+    Raises:
+        OutputError: `directory` cannot be written.
+    """
+    threads_before = torch.get_num_threads()
+    if setting.order.threads is not None:
+        torch.set_num_threads(setting.order.threads)
+    try:
+        _run(setting, directory, show)
+    finally:
+        torch.set_num_threads(threads_before)
+
+
+def _run(setting: Setting, directory: Path, show: Show) -> None:
     order = setting.order
     group = secrets.token_hex(8)
     with ExitStack() as stack:
@@ -134,7 +148,7 @@ def _run(setting: _Setting, directory: Path, show: Show) -> None:
 
 
 def _drill_down(
-    setting: _Setting,
+    setting: Setting,
     recorders: dict[str, Recorder],
     programs: dict[str, Program],
     directory: Path,
@@ -147,20 +161,18 @@ def _drill_down(
             f"{name}: {probe} pass",
             _TIMING_SHARE + (1 - _TIMING_SHARE) * index / len(passes),
         )
-        recorder = recorders[name]
-        recorder.probe(
-            run_pass(
-                probe,
-                programs[name],
-                lambda init, name=name: setting.make_source(name, order.num_workers, init),
-                recorder.path,
-                directory / TENSORBOARD / name,
-                _median_step_ns(recorder.path),
-            )
+        program, run = programs[name], recorders[name].path
+
+        def renew(worker_init_fn: Callable[[int], None] | None, name: str = name) -> Source:
+            return setting.make_source(name, order.num_workers, worker_init_fn)
+
+        facts = run_pass(
+            probe, program, renew, run, directory / TENSORBOARD / name, _median_step_ns(run)
         )
+        recorders[name].probe(facts)
 
 
-def _recorder(setting: _Setting, name: str, path: Path, group: str) -> Recorder:
+def _recorder(setting: Setting, name: str, path: Path, group: str) -> Recorder:
     order, files = setting.order, setting.files
     workers = order.num_workers if name == DATALOADER else None
     manifest = replace(
@@ -181,7 +193,7 @@ def _recorder(setting: _Setting, name: str, path: Path, group: str) -> Recorder:
     return Recorder(path, manifest=manifest)
 
 
-def _program(setting: _Setting, name: str, workers: int) -> Program:
+def _program(setting: Setting, name: str, workers: int) -> Program:
     source = setting.make_source(name, workers)
     return Program(setting.workload, source, setting.device, setting.order.seed)
 
@@ -190,7 +202,7 @@ def _stale(order: TraceOrder, name: str) -> int:
     return order.num_workers * PREFETCH if name == DATALOADER else 0
 
 
-def _reference(setting: _Setting, run: Path, stack: ExitStack) -> Variant:
+def _reference(setting: Setting, run: Path, stack: ExitStack) -> Variant:
     """The same loop without loader workers: what tells contention from slow loading."""
     writer = RunWriter(run)
     stack.callback(writer.close)

@@ -73,11 +73,11 @@ def take_turns(
         advance(min(gained, steps - active + gained))
     for variant in variants:
         variant.program.stop_feeding()
+        variant.clock.flush()
 
 
 def _run_block(variant: Variant, count: int, *, warmup: int) -> int:
     done = variant.program.run(variant.clock, count, warmup=warmup)
-    variant.clock.flush()
     if variant.stale:
         wait_for_idle_workers()
     return done

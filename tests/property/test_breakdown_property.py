@@ -6,10 +6,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from conftest import make_manifest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import make_manifest
 from profkit.analyze.breakdown import break_down
 from profkit.probe.marks import StageClock
 from profkit.schema.stage import STAGES

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from conftest import make_steps
 
+from conftest import make_steps
 from profkit.analyze.breakdown import active_rows, block_ids, blocks, break_down
 from profkit.schema.stage import Stage
 from profkit.schema.steps import Flag, StepTable

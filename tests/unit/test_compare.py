@@ -1,8 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from conftest import make_run, make_steps
 
+from conftest import make_run, make_steps
 from profkit.analyze.compare import compare, contention
 from profkit.schema.run import LoaderFacts
 from profkit.schema.stage import Stage
@@ -36,7 +36,7 @@ def test_a_run_cut_short_is_compared_over_the_blocks_that_both_have() -> None:
 def test_contention_is_the_growth_of_the_models_stages() -> None:
     model = {Stage.FORWARD: 10, Stage.BACKWARD: 10, Stage.OPTIMIZER: 10}
     run = make_run(
-        make_steps({Stage.DATALOADER: 5, **{stage: 30 for stage in model}}, 80, block=10),
+        make_steps({Stage.DATALOADER: 5, **dict.fromkeys(model, 30)}, 80, block=10),
         loader=LoaderFacts("dataloader", 64, 2, 2),
     )
     alone = make_steps({Stage.DATALOADER: 500, **model}, 80, block=10)

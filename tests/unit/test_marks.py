@@ -3,8 +3,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
-from conftest import FakeTime, Gathered
 
+from conftest import FakeTime, Gathered
 from profkit.errors import InputError
 from profkit.probe.marks import SEGMENT_WIDTH, StageClock, batch_size, is_sampled
 from profkit.schema.stage import STAGES, Stage

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import make_manifest
 
+from conftest import make_manifest
 from profkit.errors import OutputError, RunError
 from profkit.store.run_directory import (
     MANIFEST,

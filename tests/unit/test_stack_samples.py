@@ -65,9 +65,6 @@ def py_spy_children() -> list[str]:
 def test_sample_shares_are_the_shares_of_the_time_in_the_stages(tmp_path: Path) -> None:
     rows = array("q")
     clock = StageClock(lambda new, *_: rows.extend(new))
-    code = clock._frames["forward"].__code__  # type: ignore[attr-defined]
-    if not getattr(code, "co_qualname", code.co_name).endswith("profkit_stage_forward"):
-        pytest.xfail("the clock's frames keep their old co_qualname, which py-spy shows on 3.11+")
     with sample_stacks(tmp_path / "stacks", rate_hz=200):
         for _ in clock.steps(range(60)):
             clock.call("forward", spin, 0.008)

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from conftest import make_manifest, make_steps
 
+from conftest import make_manifest, make_steps
 from profkit.analyze.breakdown import break_down
 from profkit.diagnose.rules import contended
 from profkit.diagnose.situation import Situation
@@ -66,10 +67,17 @@ def test_no_verdict_without_enough_steps() -> None:
     assert verdict.evidence[0].value == 19
 
 
-def test_no_verdict_on_a_step_time_that_is_all_noise() -> None:
-    (verdict,) = judge(situation(count=24, noise=1.5, d=93, f=7))
-    assert verdict.kind == "insufficient data"
-    assert verdict.evidence[0].name == "relative_interval"
+def test_a_number_that_is_all_noise_decides_nothing() -> None:
+    stages = {D: [60] * 12 + [1] * 12, F: 40, B: 2}
+    steps = make_steps({stage: np.multiply(taken, 1000) for stage, taken in stages.items()}, 24)
+    first, would_be, *_ = judge(Situation(make_manifest(), break_down(steps)))
+    assert first.kind == "insufficient data"
+    assert first.evidence[0].name == f"relative_interval_of_{would_be.evidence[0].name}"
+    assert first.evidence[0].value > 0.5
+
+
+def test_a_noisy_step_time_does_not_hide_a_clear_verdict() -> None:
+    assert judge(situation(count=60, noise=0.4, d=93, f=7))[0].kind == "input-bound"
 
 
 def test_no_steps_at_all_is_insufficient_data() -> None:
