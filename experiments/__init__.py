@@ -1,0 +1,1 @@
+"""Measurements with profkit, each a command that writes a report."""

@@ -1,4 +1,6 @@
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -31,12 +33,13 @@ def test_a_loop_is_recorded_with_its_ending_and_the_probes_cost(tmp_path: Path) 
 
 
 def test_the_loops_own_exception_passes_and_is_named(tmp_path: Path) -> None:
-    with (
-        pytest.raises(ZeroDivisionError),
-        profkit.record(tmp_path / "mine") as recorder,
-    ):
-        for batch in recorder.steps([2, 1, 0]):
-            1 / batch
+    def divide() -> None:
+        with profkit.record(tmp_path / "mine") as recorder:
+            for batch in recorder.steps([2, 1, 0]):
+                1 / batch
+
+    with pytest.raises(ZeroDivisionError):
+        divide()
     run = read_run(tmp_path / "mine")
     assert run.manifest.ended == "stopped by ZeroDivisionError"
     assert len(run.steps) >= 2
@@ -54,17 +57,21 @@ def test_a_run_that_is_there_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_vanishes_costs_one_warning_and_no_training(tmp_path: Path) -> None:
-    done = 0
-    with pytest.warns(RuntimeWarning, match="the training goes on") as caught:
+    done = []
+
+    def run() -> None:
         with profkit.record(tmp_path / "mine") as recorder:
             for _ in range(3):
                 train(recorder)
                 recorder.clock.flush()
                 shutil.rmtree(tmp_path / "mine", ignore_errors=True)
-                done += 1
-    assert done == 3
+                done.append(recorder)
+
+    with pytest.warns(RuntimeWarning, match="the training goes on") as caught:
+        run()
+    assert len(done) == 3
     assert len(caught) == 1
-    assert any("writing stopped after" in gap for gap in recorder.manifest.gaps)
+    assert any("writing stopped after" in gap for gap in done[0].manifest.gaps)
 
 
 def test_bad_input_is_said_before_the_training(tmp_path: Path) -> None:
@@ -80,3 +87,46 @@ def test_recording_is_silent(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
         with profkit.record(tmp_path / "mine") as recorder:
             train(recorder)
     assert capfd.readouterr() == ("", "")
+
+
+def test_recording_draws_no_random_number_and_changes_no_result(tmp_path: Path) -> None:
+    """The same losses to the bit, and the same random streams, with and without profkit."""
+    script = """
+import random, sys
+import numpy as np, torch
+
+def train(watched):
+    torch.manual_seed(1)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.Dropout(0.5))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    losses = []
+    def loop(batches, stage):
+        for x in batches:
+            with stage("forward"):
+                loss = model(x).square().sum()
+            with stage("backward"):
+                loss.backward()
+            with stage("optimizer"):
+                optimizer.step()
+                optimizer.zero_grad()
+            losses.append(loss.item())
+    data = [torch.randn(4, 8) for _ in range(50)]
+    if watched:
+        import profkit
+        with profkit.record(sys.argv[1]) as recorder:
+            loop(recorder.steps(data), recorder.stage)
+        profkit.report(sys.argv[1])
+    else:
+        from contextlib import nullcontext
+        loop(data, lambda name: nullcontext())
+    return losses, torch.get_rng_state().tolist()
+
+np.random.seed(0); random.seed(0)
+before = np.random.get_state()[1].tolist(), random.getstate()
+assert train(False) == train(True)
+assert before == (np.random.get_state()[1].tolist(), random.getstate())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "mine")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
