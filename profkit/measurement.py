@@ -2,7 +2,6 @@
 
 import inspect
 import time
-from array import array
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
@@ -11,7 +10,7 @@ from .analyze.breakdown import break_down
 from .analyze.quantity import Measurement
 from .errors import InputError
 from .probe.marks import StageClock
-from .store.run_directory import step_table
+from .schema.steps import StepTable
 
 
 def measure(
@@ -43,8 +42,8 @@ def measure(
             f"steps={steps}, warmup={warmup}, timeout_s={timeout_s}: steps and timeout_s must "
             "be positive, warmup not negative"
         )
-    rows = array("q")
-    clock = StageClock(lambda new, *_: rows.extend(new), warmup=warmup)
+    gathered: list[StepTable] = []
+    clock = StageClock(lambda table, marks: gathered.append(table), warmup=warmup)
     train = step
     if _wants_clock(step):
 
@@ -64,7 +63,7 @@ def measure(
                 "the loader gave no batch: give one that can be iterated again for each epoch"
             )
     clock.flush()
-    breakdown = break_down(step_table(rows))
+    breakdown = break_down(StepTable.concatenate(gathered))
     if breakdown.steps is None:
         raise InputError(
             f"{clock.count} steps in {timeout_s} s, all of them warm-up: raise timeout_s or "

@@ -1,8 +1,8 @@
 """Records the steps of a training loop into a run directory, as it goes."""
 
 import sys
+import time
 import warnings
-from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from .probe.environment import read_environment
 from .probe.marks import Mark, StageClock, Steps
 from .schema.run import SCHEMA_VERSION, ProbeFacts, RunManifest
+from .schema.steps import MarkTable, StepTable
 from .store.run_directory import STEPS, RunWriter, create_directory, write_manifest
 
 T = TypeVar("T")
@@ -35,6 +36,12 @@ class Recorder:
         warmup: first steps to leave out of the times.
         overwrite: replace a run directory that is already there.
 
+    Attributes:
+        stage: gives the mark of a stage for a `with` statement: `rec.stage("forward")`. The
+            stages are transfer, forward, backward, optimizer and other. Nested marks count for
+            the innermost one; outside a step a mark does nothing. Raises `InputError` for what
+            is no stage.
+
     Raises:
         OutputError: on entering, when `path` cannot be written or holds something.
     """
@@ -54,6 +61,7 @@ class Recorder:
         self._broken = False
         self._file = STEPS
         self._clock = StageClock(self._append, warmup=warmup)
+        self.stage: Callable[[str], Mark] = self._clock.stage
         base = manifest if manifest is not None else new_manifest(name or self.path.name)
         self.manifest = base if name is None else replace(base, name=name)
 
@@ -81,16 +89,6 @@ class Recorder:
         The wait for the batch is the stage `dataloader`. Iterate it anew for each epoch.
         """
         return self._clock.steps(iterable)
-
-    def stage(self, name: str) -> Mark:
-        """A mark for a `with` statement: `transfer`, `forward`, `backward`, `optimizer`, `other`.
-
-        Nested marks count for the innermost one; outside a step a mark does nothing.
-
-        Raises:
-            InputError: no such stage.
-        """
-        return self._clock.stage(name)
 
     def call(self, name: str, function: Callable[..., R], *args: Any) -> R:
         """The result of `function(*args)`, marked, and visible to stack samplers.
@@ -130,9 +128,9 @@ class Recorder:
         # At once: a run that is killed later still says what is known by now.
         self._guard(lambda: write_manifest(self.path, manifest))
 
-    def _append(self, rows: "array[int]", segments: "array[int]", steps: int) -> None:
+    def _append(self, steps: StepTable, marks: MarkTable) -> None:
         if not self._broken:
-            self._guard(lambda: self._writer.append(rows, segments))
+            self._guard(lambda: self._writer.append(steps, marks))
 
     def _guard(self, write: Callable[[], None]) -> None:
         try:
@@ -165,11 +163,11 @@ def new_manifest(name: str) -> RunManifest:
 
 def _clock_cost_ns() -> int:
     """What the marks of a whole step cost here and now: a loop of empty marks."""
-    clock = StageClock(lambda *_: None)
-    marks = [clock.stage(name) for name in ("transfer", "forward", "backward", "optimizer")]
-    began = clock._now()
+    clock = StageClock(lambda steps, marks: None)
+    stages = ("transfer", "forward", "backward", "optimizer")
+    began = time.perf_counter_ns()
     for _ in clock.steps(range(_CALIBRATION_STEPS)):
-        for mark in marks:
-            with mark:
+        for name in stages:
+            with clock.stage(name):
                 pass
-    return (clock._now() - began) // _CALIBRATION_STEPS
+    return (time.perf_counter_ns() - began) // _CALIBRATION_STEPS

@@ -1,7 +1,6 @@
 """What several tests need: a fake clock, made-up runs, and where MNIST lies."""
 
 import os
-from array import array
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,6 @@ from profkit.probe.marks import StageClock
 from profkit.schema.run import Environment, Hardware, LoaderFacts, RunManifest, RunRecord
 from profkit.schema.stage import STAGES, Stage
 from profkit.schema.steps import Flag, MarkTable, StepTable
-from profkit.store.run_directory import step_table
 
 pytest_plugins = ["pytester"]
 
@@ -40,18 +38,16 @@ class Gathered:
     """A sink that keeps everything."""
 
     def __init__(self) -> None:
-        self.rows = array("q")
-        self.segments = array("q")
-        self.calls = 0
+        self.tables: list[StepTable] = []
+        self.marks: list[MarkTable] = []
 
-    def __call__(self, rows: "array[int]", segments: "array[int]", steps: int) -> None:
-        self.rows.extend(rows)
-        self.segments.extend(segments)
-        self.calls += 1
+    def __call__(self, steps: StepTable, marks: MarkTable) -> None:
+        self.tables.append(steps)
+        self.marks.append(marks)
 
     @property
     def steps(self) -> StepTable:
-        return step_table(self.rows)
+        return StepTable.concatenate(self.tables)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The stage clock's steps and marks as ranges of a `torch.profiler` trace."""
 
 import time
-from _thread import get_ident
 from collections.abc import Callable
 
 from torch.profiler import record_function
@@ -24,45 +23,54 @@ class AnnotatedClock(StageClock):
     """
 
     def __init__(self, sink: Sink, *, now: Callable[[], int] = time.perf_counter_ns) -> None:
+        self._ranges = _Ranges(now)
         # A capacity of one step: the sink is called after each.
-        super().__init__(sink, now=now, capacity=1)
+        super().__init__(sink, now=now, capacity=1, listener=self._ranges)
+
+    @property
+    def annotating(self) -> bool:
+        """Whether the ranges are emitted."""
+        return self._ranges.annotating
+
+    @annotating.setter
+    def annotating(self, wanted: bool) -> None:
+        self._ranges.annotating = wanted
+
+
+class _Ranges:
+    """Opens and closes the ranges as the clock tells it to."""
+
+    def __init__(self, now: Callable[[], int]) -> None:
         self.annotating = False
+        self._now = now
         self._step_range: record_function | None = None
         self._wait_range: record_function | None = None
         self._mark_ranges: list[record_function] = []
 
-    def enter(self, index: int) -> None:
-        """Make a stage the current one."""
-        if self._step_range is not None and get_ident() == self._thread:
-            self._mark_ranges.append(_opened(_RANGES[index]))
-        super().enter(index)
-
-    def leave(self) -> None:
-        """Go back to the stage before."""
-        super().leave()
-        if self._mark_ranges and get_ident() == self._thread:
-            _close(self._mark_ranges.pop())
-
-    def _open_step(self, start: int, flags: int) -> None:
+    def step_opens(self, step: int) -> int:
         if self.annotating:
-            self._step_range = _opened(f"{STEP_PREFIX}{self._step}")
+            self._step_range = _opened(f"{STEP_PREFIX}{step}")
             self._wait_range = _opened(_DATA_WAIT)
-            start = self._now()
-        super()._open_step(start, flags)
+        return self._now()
 
-    def _batch_came(self) -> None:
-        super()._batch_came()
+    def batch_came(self) -> None:
         self._close_wait()
 
-    def _close_step(self, end: int, samples: int) -> None:
-        self._close_ranges()
-        super()._close_step(end, samples)
+    def stage_begins(self, index: int) -> None:
+        if self._step_range is not None:
+            self._mark_ranges.append(_opened(_RANGES[index]))
 
-    def _leave_loop(self) -> None:
+    def stage_ends(self) -> None:
+        if self._mark_ranges:
+            _close(self._mark_ranges.pop())
+
+    def step_closes(self) -> None:
+        self._close_ranges()
+
+    def loop_ends(self) -> None:
         if self._step_range is not None:
             _close(_opened(LOADER_END))
             self._close_ranges()
-        super()._leave_loop()
 
     def _close_wait(self) -> None:
         if self._wait_range is not None:

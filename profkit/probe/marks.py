@@ -1,8 +1,8 @@
 """Explicit stage marks: a clock that gives every nanosecond of a step to exactly one stage.
 
-This is the hot path. The clock keeps one current stage and the moment since when; a mark
-adds what has passed to the stage that it leaves. So the stages partition the step by
-construction, in integers, and nested marks count for the innermost one.
+This is the hot path. Beside training the processor's caches are cold, and what counts is how
+little is done: a mark appends what happened and when to one list. Between steps, once a period,
+the list is partitioned into steps and stages (`probe.partition`) and handed on.
 """
 
 import sys
@@ -14,68 +14,110 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import InputError
 from ..schema.stage import STAGES, Stage
-from ..schema.steps import Flag
+from ..schema.steps import Flag, MarkTable, StepTable
+from .partition import BATCH, LEAVE, OPEN, close_event, partition
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_DATALOADER = STAGES.index(Stage.DATALOADER)
-_OTHER = STAGES.index(Stage.OTHER)
-
-ROW_WIDTH = 3 + len(STAGES) + 2
-"""Integers a closed step appends: start, end, six stages, samples, flags, bits of marked stages."""
-SEGMENT_WIDTH = 4
-"""Integers a segment appends: step, stage, start, end."""
-
-_ALWAYS_SAMPLED = 64
-_SEGMENTS_A_STEP = 256
+_DEEPEST_BATCH = 4
 
 
 class Sink(Protocol):
     """Takes what the clock has gathered; called between steps, never within one."""
 
-    def __call__(self, rows: "array[int]", segments: "array[int]", steps: int) -> None:
-        """Keep or drop the gathered integers; `steps` counts all closed steps so far."""
+    def __call__(self, steps: StepTable, marks: MarkTable) -> None:
+        """Keep or drop the closed steps, and the segments of those that are sampled."""
 
 
-def is_sampled(step: int) -> bool:
-    """Whether the segments of this step are kept: all of the first 64, then 32 an octave.
+class Listener(Protocol):
+    """Told what the clock does, for a pass that shows the marks to a profiler as well."""
 
-    A million steps keep 512, without a random draw and without knowing the length before.
-    """
-    if step < _ALWAYS_SAMPLED:
-        return True
-    return step % (1 << (step.bit_length() - 6)) == 0
+    def step_opens(self, step: int) -> int:
+        """A step is about to open; gives the moment at which it does, in ns."""
+
+    def batch_came(self) -> None:
+        """The wait for the batch is over."""
+
+    def stage_begins(self, index: int) -> None:
+        """A mark is about to be entered."""
+
+    def stage_ends(self) -> None:
+        """The innermost mark was left."""
+
+    def step_closes(self) -> None:
+        """The step is about to close."""
+
+    def loop_ends(self) -> None:
+        """No further step: one that was opened got no batch and is none."""
 
 
 class Mark:
     """Context manager of one stage; may be nested and used again."""
 
-    __slots__ = ("_clock", "_index")
+    __slots__ = ("_clock", "_index", "_now", "_push")
 
     def __init__(self, clock: "StageClock", index: int) -> None:
         self._clock = clock
         self._index = index
+        self._now = clock._now
+        self._push = clock._events.extend
 
     def __enter__(self) -> None:
-        self._clock.enter(self._index)
+        if get_ident() == self._clock._thread:
+            self._push((self._index, self._now()))
 
     def __exit__(self, *_: object) -> None:
-        self._clock.leave()
+        if get_ident() == self._clock._thread:
+            self._push((LEAVE, self._now()))
+
+
+class _ToldMark(Mark):
+    """A mark that tells the clock's listener."""
+
+    __slots__ = ("_listener",)
+
+    def __init__(self, clock: "StageClock", index: int, listener: Listener) -> None:
+        super().__init__(clock, index)
+        self._listener = listener
+
+    def __enter__(self) -> None:
+        if get_ident() == self._clock._thread:
+            self._listener.stage_begins(self._index)
+        super().__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        if get_ident() == self._clock._thread:
+            self._listener.stage_ends()
+
+
+class _Marks(dict[str, Mark]):
+    def __missing__(self, name: str) -> Mark:
+        raise unknown_stage(name)
 
 
 class StageClock:
     """Times steps and their stages; hands closed steps to a sink once a period.
 
     Belongs to the thread that iterates `steps`: marks from other threads are ignored, since
-    the stage says where *that* thread is. Draws no random number and waits for no device.
+    the stage says where *that* thread is. Nested marks count for the innermost one. Draws no
+    random number and waits for no device.
 
     Args:
-        sink: takes the gathered rows between steps; its time falls into no step.
+        sink: takes the closed steps; its time falls into no step.
         now: monotonic clock in ns; tests give a fake one.
         warmup: how many first steps are flagged `WARMUP`.
         period_ns: longest time between two calls of the sink while steps go by.
-        capacity: most steps gathered before the sink is called.
+        capacity: most integers gathered before the sink is called: about 20 a step.
+        listener: told about steps and marks, outside of what they time.
+
+    Attributes:
+        stage: gives the mark of a stage, for a `with` statement; outside a step the mark does
+            nothing. Raises `InputError` for what is no stage.
+        count: steps closed so far.
+        sink_ns: time spent on handing steps on: what recording cost outside of them.
+        foreign_steps: loops that another thread ran while this one was recording.
     """
 
     def __init__(
@@ -85,49 +127,36 @@ class StageClock:
         now: Callable[[], int] = time.perf_counter_ns,
         warmup: int = 0,
         period_ns: int = 500_000_000,
-        capacity: int = 4096,
+        capacity: int = 65_536,
+        listener: Listener | None = None,
     ) -> None:
         self._sink = sink
         self._now = now
         self._warmup = warmup
         self._period_ns = period_ns
-        self._capacity_items = capacity * ROW_WIDTH
-        self._rows = array("q")
-        self._segments = array("q")
+        self._capacity = capacity
+        self._listener = listener
+        # Pairs of what happened and when, see `partition`. Never replaced: the marks hold on to
+        # its `extend`. What lies beyond `_complete` belongs to a step that is not closed.
+        self._events: list[int] = []
+        self._complete = 0
+        self._handed_on = 0
         self._due = 0
         self._thread = 0
-        self._open = False
-        self._step = 0
         self._flags = 0
-        self._start = 0
-        self._since = 0
-        self._current = _OTHER
-        self._stack: list[int] = []
-        self._totals = [0] * len(STAGES)
-        self._marked = 0
-        self._log: array[int] | None = None
+        self.count = 0
         self.sink_ns = 0
-        """Time spent in the sink so far: what recording cost outside the steps."""
         self.foreign_steps = 0
-        """Iterations asked for by another thread while this one was recording."""
-        self._marks = {stage.value: Mark(self, index) for index, stage in enumerate(STAGES)}
+        # The dictionary's own method: a look-up without a Python call.
+        self.stage: Callable[[str], Mark] = _Marks(
+            (stage.value, self._make_mark(index)) for index, stage in enumerate(STAGES)
+        ).__getitem__
         self._frames = {stage.value: _named_frame(stage) for stage in STAGES}
 
-    @property
-    def count(self) -> int:
-        """Steps closed so far."""
-        return self._step
-
-    def stage(self, name: str) -> Mark:
-        """The mark of a stage, for a `with` statement; outside a step it does nothing.
-
-        Raises:
-            InputError: no such stage.
-        """
-        try:
-            return self._marks[name]
-        except KeyError:
-            raise unknown_stage(name) from None
+    def _make_mark(self, index: int) -> Mark:
+        if self._listener is None:
+            return Mark(self, index)
+        return _ToldMark(self, index, self._listener)
 
     def call(self, name: str, function: Callable[..., R], *args: Any) -> R:
         """The result of `function(*args)`, marked, under a frame that stack samplers can see.
@@ -148,88 +177,31 @@ class StageClock:
         """
         return Steps(self, iterable, warmup)
 
-    def enter(self, index: int) -> None:
-        """Make a stage the current one."""
-        if get_ident() != self._thread:
-            return
-        now = self._now()
-        current = self._current
-        self._totals[current] += now - self._since
-        if self._log is not None:
-            self._log_segment(current, now)
-        self._stack.append(current)
-        self._current = index
-        self._since = now
-        self._marked |= 1 << index
-
-    def leave(self) -> None:
-        """Go back to the stage before."""
-        if get_ident() != self._thread or not self._stack:
-            return
-        now = self._now()
-        current = self._current
-        self._totals[current] += now - self._since
-        if self._log is not None:
-            self._log_segment(current, now)
-        self._current = self._stack.pop()
-        self._since = now
-
     def flag(self, flag: Flag) -> None:
         """Say what is special about the open step."""
         self._flags |= flag.value
 
     def flush(self) -> None:
-        """Hand what has been gathered to the sink."""
+        """Hand the closed steps to the sink."""
         began = self._now()
-        if self._rows:
-            rows, self._rows = self._rows, array("q")
-            segments, self._segments = self._segments, array("q")
-            self._sink(rows, segments, self._step)
+        if self._complete:
+            events = array("q", self._events[: self._complete])
+            del self._events[: self._complete]
+            self._complete = 0
+            steps, marks = partition(events, self._handed_on)
+            self._handed_on += len(steps)
+            self._sink(steps, marks)
         ended = self._now()
         self._due = ended + self._period_ns
         self.sink_ns += ended - began
 
-    def _log_segment(self, stage: int, now: int) -> None:
-        log = self._log
-        if log is not None and now > self._since:
-            log.extend((self._step, stage, self._since, now))
-
-    def _open_step(self, start: int, flags: int) -> None:
-        self._totals[:] = (0, 0, 0, 0, 0, 0)
-        self._start = self._since = start
-        self._flags = flags | Flag.WARMUP.value if self._step < self._warmup else flags
-        self._current = _DATALOADER
-        self._marked = 1 << _DATALOADER
-        self._log = array("q") if is_sampled(self._step) else None
-        self._open = True
-
-    def _batch_came(self) -> None:
-        now = self._now()
-        self._totals[_DATALOADER] += now - self._since
-        if self._log is not None:
-            self._log_segment(_DATALOADER, now)
-        self._current = _OTHER
-        self._since = now
-
-    def _close_step(self, end: int, samples: int) -> None:
-        totals = self._totals
-        totals[self._current] += end - self._since
-        if self._log is not None:
-            self._log_segment(self._current, end)
-            # A loop of thousands of tiny marks would make the sample unbounded.
-            if len(self._log) <= _SEGMENTS_A_STEP * SEGMENT_WIDTH:
-                self._segments.extend(self._log)
-            self._log = None
-        self._rows.extend((self._start, end, *totals, samples, self._flags, self._marked))
-        self._since = end
-        self._step += 1
-        self._open = False
-
-    def _leave_loop(self) -> None:
-        """The loop ended; a step that is still open got no batch and is none."""
-        self._open = False
-        self._log = None
-        self._thread = 0
+    def _close_step(self, end: int, samples: int, flags: int) -> None:
+        if self.count < self._warmup:
+            flags |= Flag.WARMUP.value
+        self._events.extend((close_event(samples, flags | self._flags), end))
+        self._complete = len(self._events)
+        self._flags = 0
+        self.count += 1
 
 
 class Steps(Generic[T]):
@@ -249,81 +221,110 @@ class Steps(Generic[T]):
         return self._iterate(iter(self._iterable))
 
     def _iterate(self, iterator: Iterator[T]) -> Generator[T, None, None]:
-        clock = self._clock
-        if clock._thread not in (0, get_ident()):
-            clock.foreign_steps += 1
-            yield from iterator
-        elif clock._open:
+        thread = self._clock._thread
+        if thread == 0:
+            yield from self._iterate_outermost(iterator)
+        elif thread == get_ident():
             yield from self._iterate_within(iterator)
         else:
-            yield from self._iterate_outermost(iterator)
+            self._clock.foreign_steps += 1
+            yield from iterator
 
     def _iterate_within(self, iterator: Iterator[T]) -> Generator[T, None, None]:
         """Another loader inside an open step: its waits are data wait of that step."""
-        enter, leave = self._clock.enter, self._clock.leave
+        wait = self._clock.stage(Stage.DATALOADER.value)
         while True:
-            enter(_DATALOADER)
-            try:
-                batch = next(iterator)
-            except StopIteration:
-                return
-            finally:
-                leave()
+            with wait:
+                try:
+                    batch = next(iterator)
+                except StopIteration:
+                    return
             yield batch
 
     def _iterate_outermost(self, iterator: Iterator[T]) -> Generator[T, None, None]:
         clock = self._clock
-        now = clock._now
-        depth = len(clock._stack)
+        now, push, listener = clock._now, clock._events.extend, clock._listener
         clock._thread = get_ident()
+        clock._flags = 0
         flags = Flag.BLOCK_START.value
         warm = self._warmup
+        size: Callable[[Any], int] | None = None
         start = now()
         if not clock._due:
             clock._due = start + clock._period_ns
         try:
             while True:
-                clock._open_step(start, flags | Flag.WARMUP.value if warm > 0 else flags)
+                if listener is not None:
+                    start = listener.step_opens(clock.count)
+                push((OPEN, start))
                 try:
                     batch = next(iterator)
                 except StopIteration:
                     return
-                clock._batch_came()
-                samples = batch_size(batch)
+                push((BATCH, now()))
+                if listener is not None:
+                    listener.batch_came()
+                if warm > 0:
+                    warm -= 1
+                    flags |= Flag.WARMUP.value
+                samples = -1
+                if flags:
+                    size = batch_sizer(batch)
+                if size is not None:
+                    try:
+                        samples = size(batch)
+                    except Exception:  # a user's batch may be anything, and unlike the first
+                        size = None
                 try:
                     yield batch
                 except GeneratorExit:
                     # break, or an exception in the body: no next request closes this step.
-                    clock.flag(Flag.PARTIAL)
-                    clock._close_step(now(), samples)
+                    if listener is not None:
+                        listener.step_closes()
+                    clock._close_step(now(), samples, flags | Flag.PARTIAL.value)
                     raise
                 del batch
+                if listener is not None:
+                    listener.step_closes()
                 start = now()
-                clock._close_step(start, samples)
-                del clock._stack[depth:]
+                clock._close_step(start, samples, flags)
                 flags = 0
-                warm -= 1
-                if start >= clock._due or len(clock._rows) >= clock._capacity_items:
+                if start >= clock._due or clock._complete >= clock._capacity:
                     clock.flush()
                     start = now()
         finally:
-            clock._leave_loop()
+            # A step that got no batch is none.
+            del clock._events[clock._complete :]
+            clock._thread = 0
+            if listener is not None:
+                listener.loop_ends()
 
 
-def batch_size(batch: object) -> int:
-    """Length of the first tensor in a batch, -1 where there is none to see."""
+def batch_sizer(batch: object) -> Callable[[Any], int] | None:
+    """How to tell the size of batches like this one: from the first tensor, None without one.
+
+    Looked up once an iteration over the loader, since it costs more than telling the size.
+    """
+    path: list[Any] = []
     leaf: Any = batch
-    try:
-        for _ in range(4):
-            if isinstance(leaf, (tuple, list)):
-                leaf = leaf[0]
-            elif isinstance(leaf, dict):
-                leaf = next(iter(leaf.values()))
-            else:
-                return int(leaf.shape[0])
-    except Exception:  # a user's batch may be anything; recording must not break on it
-        return -1
-    return -1
+    while isinstance(leaf, (tuple, list, dict)) and leaf and len(path) < _DEEPEST_BATCH:
+        path.append(next(iter(leaf)) if isinstance(leaf, dict) else 0)
+        leaf = leaf[path[-1]]
+    if not getattr(leaf, "shape", None):
+        return None
+    if path == [0]:
+        return _size_of_first
+
+    def size(batch: Any) -> int:
+        for key in path:
+            batch = batch[key]
+        return len(batch)
+
+    return len if not path else size
+
+
+def _size_of_first(batch: Any) -> int:
+    return len(batch[0])
 
 
 def unknown_stage(name: object) -> InputError:

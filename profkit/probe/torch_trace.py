@@ -4,7 +4,6 @@ import gzip
 import os
 import shutil
 import tempfile
-from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +16,9 @@ from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile
 
 from ..errors import InputError, OutputError, ProbeError, RunError
-from ..schema.steps import StepTable
+from ..schema.steps import MarkTable, StepTable
 from ..store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_trace
 from .annotated_clock import AnnotatedClock
-from .marks import ROW_WIDTH
 from .operator_sources import operator_sources
 
 T = TypeVar("T")
@@ -86,7 +84,7 @@ class TorchPass:
         self._wanted = (warmup, steps, int(sources))
         self._left = warmup
         self._phase = 0
-        self._rows = array("q")
+        self._traced: list[StepTable] = []
         self._profile: profile | None = None
 
     @property
@@ -95,16 +93,9 @@ class TorchPass:
         return self._phase == len(self._wanted)
 
     @property
-    def rows(self) -> "array[int]":
-        """The traced steps as their clock gathered them, for a `RunWriter`."""
-        return self._rows
-
-    @property
     def table(self) -> StepTable:
         """The traced steps, as their marks saw them: one row a `ProfilerStep#` range."""
-        from ..store.run_directory import step_table
-
-        return step_table(self._rows)
+        return StepTable.concatenate(self._traced)
 
     def steps(self, loader: Iterable[T]) -> Iterator[T]:
         """The batches of a loader for as long as the pass lasts; marks the steps."""
@@ -137,7 +128,7 @@ class TorchPass:
             return
         try:
             self.clock.flush()
-            if not self._rows:
+            if not self._traced:
                 warmup = self._wanted[0]
                 raise ProbeError(
                     f"the loader gave {self.clock.count} batches, {warmup} of them to warm up: "
@@ -150,13 +141,13 @@ class TorchPass:
         finally:
             self._discard()
 
-    def _after_step(self, rows: "array[int]", segments: "array[int]", steps: int) -> None:
+    def _after_step(self, steps: StepTable, marks: MarkTable) -> None:
         """The clock's sink: between two steps, so nothing here falls into one."""
         if self.done:
             return
-        if self._phase == 1:
-            self._rows.extend(rows)
-        self._left -= len(rows) // ROW_WIDTH
+        if self._phase == _TRACE:
+            self._traced.append(steps)
+        self._left -= len(steps)
         self._advance()
 
     def _advance(self) -> None:

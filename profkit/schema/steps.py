@@ -1,5 +1,6 @@
 """What the stage clock writes: closed steps, and the segments of a sample of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntFlag
 
@@ -71,6 +72,23 @@ class StepTable:
             None if wait is None else wait[rows],
             self.samples[rows],
             self.flags[rows],
+        )
+
+    @classmethod
+    def concatenate(cls, tables: Sequence["StepTable"]) -> "StepTable":
+        """The steps of several tables, one after the other; None where any wait is None."""
+        if not tables:
+            return cls.empty()
+        waits = [table.collective_wait_ns for table in tables]
+        known = [wait for wait in waits if wait is not None]
+        return cls(
+            np.concatenate([table.start_ns for table in tables]),
+            np.concatenate([table.end_ns for table in tables]),
+            np.concatenate([table.stage_ns for table in tables]),
+            np.concatenate([table.marked for table in tables]),
+            np.concatenate(known) if len(known) == len(tables) else None,
+            np.concatenate([table.samples for table in tables]),
+            np.concatenate([table.flags for table in tables]),
         )
 
     @classmethod

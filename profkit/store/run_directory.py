@@ -6,7 +6,6 @@ kill everything up to the last whole batch can be read.
 
 import os
 import shutil
-from array import array
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -38,7 +37,6 @@ _STEP_COLUMNS = (
 _STEP_SCHEMA = pa.schema([(name, pa.int64()) for name in _STEP_COLUMNS])
 _MARK_COLUMNS = ("step", "stage", "start_ns", "end_ns")
 _MARK_SCHEMA = pa.schema([(name, pa.int64()) for name in _MARK_COLUMNS])
-_ROW_WIDTH = 2 + len(STAGES) + 3
 
 Decoded = TypeVar("Decoded")
 
@@ -115,23 +113,6 @@ def write_set(directory: Path, names: tuple[str, ...]) -> None:
     write_file(directory / SET_MANIFEST, text + b"\n")
 
 
-def step_table(rows: "array[int]") -> StepTable:
-    """The rows that the stage clock gathered (see `probe.marks`), as a table."""
-    table = np.frombuffer(rows, np.int64).reshape(-1, _ROW_WIDTH)
-    bits = np.left_shift(1, np.arange(len(STAGES)))
-    marked = (table[:, -1:] & bits) != 0
-    marked[:, -1] = True  # what no mark claims is `other`, seen by subtraction
-    return StepTable(
-        start_ns=table[:, 0],
-        end_ns=table[:, 1],
-        stage_ns=table[:, 2 : 2 + len(STAGES)],
-        marked=marked,
-        collective_wait_ns=None,
-        samples=table[:, -3],
-        flags=table[:, -2],
-    )
-
-
 class RunWriter:
     """Appends to the streams of one run directory; every call leaves whole batches behind."""
 
@@ -140,27 +121,28 @@ class RunWriter:
         self._owner = os.getpid()
         self._streams: dict[str, int] = {}
 
-    def append(self, rows: "array[int]", segments: "array[int]", *, name: str = STEPS) -> None:
-        """Append closed steps, and the segments of those that were sampled.
+    def append(
+        self, steps: StepTable, marks: MarkTable | None = None, *, name: str = STEPS
+    ) -> None:
+        """Append closed steps, and the segments of those that are sampled.
 
         Raises:
             OSError: the disk is full, or the directory has gone.
         """
         if os.getpid() != self._owner:  # a fork has no business in its parent's files
             return
-        table = step_table(rows)
-        wait = table.collective_wait_ns
+        wait = steps.collective_wait_ns
         columns = [
-            pa.array(table.start_ns),
-            pa.array(table.end_ns),
-            *(pa.array(table.stage_ns[:, i], mask=~table.marked[:, i]) for i in range(len(STAGES))),
-            pa.nulls(len(table), pa.int64()) if wait is None else pa.array(wait),
-            pa.array(table.samples, mask=table.samples < 0),
-            pa.array(table.flags),
+            pa.array(steps.start_ns),
+            pa.array(steps.end_ns),
+            *(pa.array(steps.stage_ns[:, i], mask=~steps.marked[:, i]) for i in range(len(STAGES))),
+            pa.nulls(len(steps), pa.int64()) if wait is None else pa.array(wait),
+            pa.array(steps.samples, mask=steps.samples < 0),
+            pa.array(steps.flags),
         ]
         self._write(name, pa.record_batch(columns, schema=_STEP_SCHEMA))
-        if segments:
-            parts = np.frombuffer(segments, np.int64).reshape(-1, len(_MARK_COLUMNS)).T
+        if marks is not None and len(marks):
+            parts = (marks.step, marks.stage, marks.start_ns, marks.end_ns)
             batch = pa.record_batch([pa.array(part) for part in parts], schema=_MARK_SCHEMA)
             self._write(MARKS, batch)
 

@@ -4,7 +4,6 @@ Times never come from here: every probe slows down what it looks at.
 """
 
 import time
-from array import array
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,9 +18,10 @@ from ..probe.stack_samples import Attempt, sample_stacks
 from ..probe.torch_trace import TorchPass
 from ..schema.run import ProbeFacts
 from ..schema.stage import Stage
+from ..schema.steps import StepTable
 from ..store.chrome_trace import TENSORBOARD_SUFFIX, slim_for_tensorboard
 from ..store.passes import LINES, STACKS, TORCH
-from ..store.run_directory import RunWriter, step_table
+from ..store.run_directory import RunWriter
 from .program import Program, Source, copy_batch
 
 WARMUP = 3
@@ -83,7 +83,7 @@ def _pass_torch(
             program.run(traced.clock, WARMUP + steps + 1)
     table = traced.table
     writer = RunWriter(run / TORCH)
-    writer.append(traced.rows, array("q"))
+    writer.append(traced.table)
     writer.close()
     slim_for_tensorboard(traced.trace_path, tensorboard / f"{run.name}{TENSORBOARD_SUFFIX}")
     return ProbeFacts(
@@ -132,8 +132,8 @@ def _observe(
     steps: int,
     detail: str | None,
 ) -> ProbeFacts:
-    rows = array("q")
-    clock = StageClock(lambda new, *_: rows.extend(new))
+    gathered: list[StepTable] = []
+    clock = StageClock(lambda steps, marks: gathered.append(steps))
     program.begin_epoch()  # loader workers start unobserved
     attempt = Attempt(probe)
     with attempt:
@@ -144,7 +144,7 @@ def _observe(
     clock.flush()
     if attempt.gap is not None:
         return ProbeFacts(name=name, steps=0, gap=f"{name} probe: {attempt.gap}")
-    table = step_table(rows)
+    table = StepTable.concatenate(gathered)
     return ProbeFacts(
         name=name, steps=len(table), step_ns=int(np.median(table.step_ns)), detail=detail
     )

@@ -2,7 +2,6 @@
 
 import secrets
 import statistics
-from array import array
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -206,7 +205,7 @@ def _reference(setting: Setting, run: Path, stack: ExitStack) -> Variant:
     """The same loop without loader workers: what tells contention from slow loading."""
     writer = RunWriter(run)
     stack.callback(writer.close)
-    clock = StageClock(lambda rows, *_: writer.append(rows, array("q"), name=REFERENCE))
+    clock = StageClock(lambda steps, marks: writer.append(steps, name=REFERENCE))
     return Variant(_program(setting, DATALOADER, 0), clock)
 
 

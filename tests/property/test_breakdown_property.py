@@ -1,6 +1,5 @@
 """What holds for any steps at all."""
 
-from array import array
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +13,7 @@ from profkit.analyze.breakdown import break_down
 from profkit.probe.marks import StageClock
 from profkit.schema.stage import STAGES
 from profkit.schema.steps import StepTable
-from profkit.store.run_directory import RunWriter, read_run, step_table, write_manifest
+from profkit.store.run_directory import RunWriter, read_run, write_manifest
 
 NAMES = [stage.value for stage in STAGES]
 durations = st.integers(0, 10**12)
@@ -23,11 +22,11 @@ events = st.lists(st.one_of(durations, st.sampled_from([*NAMES, "end"])), max_si
 loops = st.lists(events, min_size=1, max_size=6)
 
 
-def run_loop(loop: list[list[int | str]], start: int = 0) -> "tuple[StepTable, array[int], int]":
-    """Run the clock through a loop on a fake time; the table, its rows, and the time passed."""
+def run_loop(loop: list[list[int | str]], start: int = 0) -> tuple[StepTable, int]:
+    """Run the clock through a loop on a fake time; the table and the time passed."""
     now = [start]
-    rows: array[int] = array("q")
-    clock = StageClock(lambda new, *_: rows.extend(new), now=lambda: now[0])
+    tables: list[StepTable] = []
+    clock = StageClock(lambda steps, marks: tables.append(steps), now=lambda: now[0])
     for step in clock.steps(loop):
         open_marks = []
         for event in step:
@@ -42,12 +41,12 @@ def run_loop(loop: list[list[int | str]], start: int = 0) -> "tuple[StepTable, a
         for mark in reversed(open_marks):
             mark.__exit__()
     clock.flush()
-    return step_table(rows), rows, now[0] - start
+    return StepTable.concatenate(tables), now[0] - start
 
 
 @given(loops)
 def test_stages_sum_to_the_step_and_steps_to_the_loop(loop: list[list[int | str]]) -> None:
-    steps, _, passed = run_loop(loop)
+    steps, passed = run_loop(loop)
     assert (steps.stage_ns.sum(axis=1) == steps.step_ns).all()
     assert steps.step_ns.sum() == passed
     assert (steps.stage_ns >= 0).all()
@@ -55,8 +54,8 @@ def test_stages_sum_to_the_step_and_steps_to_the_loop(loop: list[list[int | str]
 
 @given(loops, st.integers(0, 2**40))
 def test_shifting_the_clock_changes_nothing(loop: list[list[int | str]], shift: int) -> None:
-    steps, _, _ = run_loop(loop)
-    shifted, _, _ = run_loop(loop, start=shift)
+    steps, _ = run_loop(loop)
+    shifted, _ = run_loop(loop, start=shift)
     assert (steps.stage_ns == shifted.stage_ns).all()
 
 
@@ -64,11 +63,11 @@ def test_shifting_the_clock_changes_nothing(loop: list[list[int | str]], shift: 
 def test_saved_and_loaded_is_the_same_and_absent_stays_absent(
     loop: list[list[int | str]],
 ) -> None:
-    steps, rows, _ = run_loop(loop)
+    steps, _ = run_loop(loop)
     with TemporaryDirectory() as place:
         write_manifest(Path(place), make_manifest())
         writer = RunWriter(Path(place))
-        writer.append(rows, array("q"))
+        writer.append(steps)
         writer.close()
         loaded = read_run(Path(place)).steps
     assert (loaded.stage_ns == steps.stage_ns).all()
@@ -79,7 +78,7 @@ def test_saved_and_loaded_is_the_same_and_absent_stays_absent(
 
 @given(loops.filter(lambda loop: any(isinstance(e, int) and e > 0 for s in loop for e in s)))
 def test_shares_sum_to_one_and_unmarked_stages_are_none(loop: list[list[int | str]]) -> None:
-    steps, _, _ = run_loop(loop)
+    steps, _ = run_loop(loop)
     busy = steps.select(steps.step_ns > 0)
     found = break_down(replace(busy, flags=np.zeros(len(busy), np.int64)))
     shares = [finding.share.value for finding in found.stages.values() if finding is not None]

@@ -6,9 +6,10 @@ import pytest
 
 from conftest import FakeTime, Gathered
 from profkit.errors import InputError
-from profkit.probe.marks import SEGMENT_WIDTH, StageClock, batch_size, is_sampled
+from profkit.probe.marks import StageClock, batch_sizer
+from profkit.probe.partition import is_sampled
 from profkit.schema.stage import STAGES, Stage
-from profkit.schema.steps import Flag
+from profkit.schema.steps import Flag, MarkTable, StepTable
 
 Paced = Callable[[Iterable[object], int], Iterable[object]]
 
@@ -188,15 +189,15 @@ def test_another_threads_marks_are_ignored(
 def test_time_in_the_sink_falls_into_no_step(fake_time: FakeTime) -> None:
     kept = Gathered()
 
-    def slow_sink(rows: object, segments: object, steps: int) -> None:
+    def slow_sink(steps: StepTable, marks: MarkTable) -> None:
         fake_time.pass_ns(1_000_000)
-        kept(rows, segments, steps)  # type: ignore[arg-type]
+        kept(steps, marks)
 
     clock = StageClock(slow_sink, now=fake_time, capacity=1)
     for _ in clock.steps(range(4)):
         fake_time.pass_ns(5)
     clock.flush()
-    assert kept.calls == 4
+    assert len(kept.tables) == 4
     assert kept.steps.step_ns.tolist() == [5] * 4
     assert clock.sink_ns == 4_000_000
 
@@ -205,7 +206,7 @@ def test_the_sink_is_called_once_a_period(fake_time: FakeTime, gathered: Gathere
     clock = StageClock(gathered, now=fake_time, period_ns=100)
     for _ in clock.steps(range(50)):
         fake_time.pass_ns(10)
-    assert gathered.calls == 5
+    assert len(gathered.tables) == 5
 
 
 def test_warmup_is_flagged_for_the_run_and_for_each_iteration(
@@ -221,25 +222,65 @@ def test_warmup_is_flagged_for_the_run_and_for_each_iteration(
 
 
 def test_segments_partition_the_sampled_steps(
-    clock: StageClock, fake_time: FakeTime, gathered: Gathered, paced: Paced
+    fake_time: FakeTime, gathered: Gathered, paced: Paced
 ) -> None:
+    clock = StageClock(gathered, now=fake_time, period_ns=500)
     for _ in clock.steps(paced(range(300), 10)):
         with clock.stage("forward"):
             fake_time.pass_ns(3)
         fake_time.pass_ns(2)
     clock.flush()
-    segments = np.frombuffer(gathered.segments, np.int64).reshape(-1, SEGMENT_WIDTH)
-    sampled = sorted(set(segments[:, 0].tolist()))
-    assert sampled == [step for step in range(300) if is_sampled(step)]
-    for step in sampled:
-        parts = segments[segments[:, 0] == step]
-        assert (parts[1:, 2] == parts[:-1, 3]).all()
-        assert parts[0, 2] == gathered.steps.start_ns[step]
-        assert parts[-1, 3] == gathered.steps.end_ns[step]
+    steps, found = gathered.steps, gathered.marks
+    assert len(found) > 5
+    step, stage, start, end = (
+        np.concatenate([getattr(marks, name) for marks in found])
+        for name in ("step", "stage", "start_ns", "end_ns")
+    )
+    assert sorted(set(step.tolist())) == np.flatnonzero(is_sampled(np.arange(300))).tolist()
+    for row in set(step.tolist()):
+        inside = step == row
+        assert (start[inside][1:] == end[inside][:-1]).all()
+        assert start[inside][0] == steps.start_ns[row]
+        assert end[inside][-1] == steps.end_ns[row]
+        taken = np.bincount(stage[inside], end[inside] - start[inside], len(STAGES))
+        assert taken.tolist() == steps.stage_ns[row].tolist()
 
 
 def test_the_sample_of_steps_is_bounded() -> None:
-    assert sum(map(is_sampled, range(1 << 20))) == 64 + 14 * 32
+    assert is_sampled(np.arange(1 << 20)).sum() == 64 + 14 * 32
+
+
+def test_a_mark_that_outlives_its_step_counts_in_no_other(
+    clock: StageClock, fake_time: FakeTime, gathered: Gathered
+) -> None:
+    mark = clock.stage("forward")
+    for batch in clock.steps(range(3)):
+        if batch == 0:
+            mark.__enter__()
+        fake_time.pass_ns(5)
+        if batch == 1:
+            mark.__exit__()
+            with clock.stage("backward"):
+                fake_time.pass_ns(7)
+        fake_time.pass_ns(1)
+    clock.flush()
+    assert gathered.steps.stage_ns.tolist() == [
+        [0, 0, 6, 0, 0, 0],
+        [0, 0, 0, 7, 0, 6],
+        [0, 0, 0, 0, 0, 6],
+    ]
+
+
+def test_a_flush_within_a_step_loses_nothing(
+    clock: StageClock, fake_time: FakeTime, gathered: Gathered
+) -> None:
+    for _ in clock.steps(range(2)):
+        with clock.stage("forward"):
+            fake_time.pass_ns(5)
+            clock.flush()
+            fake_time.pass_ns(5)
+    clock.flush()
+    assert gathered.steps.stage_ns[:, column(Stage.FORWARD)].tolist() == [10, 10]
 
 
 def test_a_called_stage_leaves_a_frame_that_names_it(clock: StageClock, gathered: Gathered) -> None:
@@ -267,11 +308,29 @@ def test_steps_are_as_long_as_the_loader(clock: StageClock) -> None:
         len(clock.steps(iter([1])))
 
 
-def test_batch_size_is_found_in_the_usual_shapes() -> None:
-    x = np.zeros((7, 3))
-    assert batch_size(x) == 7
-    assert batch_size((x, None)) == 7
-    assert batch_size({"image": [x]}) == 7
-    assert batch_size("text") == -1
-    assert batch_size([]) == -1
-    assert batch_size(np.float64(3)) == -1
+@pytest.mark.parametrize(
+    ("batch", "size"),
+    [
+        (np.zeros((7, 3)), 7),
+        ((np.zeros((7, 3)), None), 7),
+        ({"image": [np.zeros((7, 3))]}, 7),
+        ("text", None),
+        ([], None),
+        (np.float64(3), None),
+        (5, None),
+    ],
+)
+def test_the_batch_size_is_found_in_the_usual_shapes(batch: object, size: int | None) -> None:
+    sizer = batch_sizer(batch)
+    assert (None if sizer is None else sizer(batch)) == size
+
+
+def test_batches_that_change_their_form_break_nothing(
+    clock: StageClock, gathered: Gathered
+) -> None:
+    for _ in clock.steps([np.zeros((7, 3)), None, np.zeros((7, 3))]):
+        pass
+    for _ in clock.steps([np.zeros((4, 3)), np.zeros((2, 3))]):
+        pass
+    clock.flush()
+    assert gathered.steps.samples.tolist() == [7, -1, -1, 4, 2]

@@ -1,5 +1,4 @@
 import json
-from array import array
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +6,7 @@ import pytest
 
 from conftest import make_manifest
 from profkit.errors import OutputError, RunError
+from profkit.schema.steps import MarkTable, StepTable
 from profkit.store.run_directory import (
     MANIFEST,
     MARKS,
@@ -20,11 +20,20 @@ from profkit.store.run_directory import (
     write_set,
 )
 
+STAGES_NS = [10, 1, 20, 30, 5, 2]
 
-def row(
-    start: int, *stages: int, samples: int = 64, flags: int = 0, bits: int = 0b111111
-) -> list[int]:
-    return [start, start + sum(stages), *stages, samples, flags, bits]
+
+def table(start: int, steps: int = 1, samples: int = 64) -> StepTable:
+    starts = start + 1000 * np.arange(steps)
+    return StepTable(
+        start_ns=starts,
+        end_ns=starts + sum(STAGES_NS),
+        stage_ns=np.tile(np.array(STAGES_NS, np.int64), (steps, 1)),
+        marked=np.ones((steps, 6), np.bool_),
+        collective_wait_ns=None,
+        samples=np.full(steps, samples),
+        flags=np.zeros(steps, np.int64),
+    )
 
 
 def write(directory: Path, batches: int = 1, steps: int = 3) -> Path:
@@ -32,11 +41,8 @@ def write(directory: Path, batches: int = 1, steps: int = 3) -> Path:
     write_manifest(directory, make_manifest())
     writer = RunWriter(directory)
     for batch in range(batches):
-        rows = array("q")
-        for step in range(steps):
-            rows.extend(row(1000 * (batch * steps + step), 10, 1, 20, 30, 5, 2))
-        segments = array("q", [batch * steps, 0, 0, 10])
-        writer.append(rows, segments)
+        one = np.array([batch * steps])
+        writer.append(table(1000 * batch * steps, steps), MarkTable(one, one * 0, one, one + 10))
     writer.close()
     return directory
 
@@ -55,8 +61,11 @@ def test_absent_is_null_on_disk_and_not_zero(tmp_path: Path) -> None:
     create_directory(tmp_path / "run")
     write_manifest(tmp_path / "run", make_manifest())
     writer = RunWriter(tmp_path / "run")
-    writer.append(array("q", row(0, 10, 0, 5, 0, 0, 1, samples=-1, bits=0b000101)), array("q"))
-    writer.append(array("q", row(9, 10, 0, 5, 0, 0, 1)), array("q"), name=REFERENCE)
+    absent = table(0, samples=-1)
+    absent.marked[0] = [True, False, True, False, False, True]
+    absent.stage_ns[0] = [10, 0, 5, 0, 0, 53]
+    writer.append(absent)
+    writer.append(table(9), name=REFERENCE)
     writer.close()
     import pyarrow as pa
 
@@ -166,10 +175,10 @@ def test_a_removed_directory_is_noticed(tmp_path: Path) -> None:
     directory = tmp_path / "run"
     create_directory(directory)
     writer = RunWriter(directory)
-    writer.append(array("q", row(0, 1, 1, 1, 1, 1, 1)), array("q"))
+    writer.append(table(0))
     (directory / STEPS).unlink()
     with pytest.raises(OSError, match="removed"):
-        writer.append(array("q", row(9, 1, 1, 1, 1, 1, 1)), array("q"))
+        writer.append(table(9))
     writer.close()
 
 

@@ -3,7 +3,6 @@ import signal
 import subprocess
 import sys
 import time
-from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from profkit.probe import stack_samples
 from profkit.probe.marks import StageClock
 from profkit.probe.stack_samples import Attempt, probe_ptrace, sample_stacks
 from profkit.schema.stage import STAGES, Stage
-from profkit.store.run_directory import step_table
+from profkit.schema.steps import StepTable
 
 NO_PTRACE = probe_ptrace()
 needs_ptrace = pytest.mark.skipif(NO_PTRACE is not None, reason=f"needs ptrace: {NO_PTRACE}")
@@ -63,15 +62,17 @@ def py_spy_children() -> list[str]:
 
 @needs_ptrace
 def test_sample_shares_are_the_shares_of_the_time_in_the_stages(tmp_path: Path) -> None:
-    rows = array("q")
-    clock = StageClock(lambda new, *_: rows.extend(new))
+    tables: list[StepTable] = []
+    clock = StageClock(lambda steps, marks: tables.append(steps))
     with sample_stacks(tmp_path / "stacks", rate_hz=200):
         for _ in clock.steps(range(60)):
             clock.call("forward", spin, 0.008)
             clock.call("backward", spin, 0.004)
             clock.call("optimizer", spin, 0.002)
     clock.flush()
-    spent = dict(zip(STAGES, step_table(rows).stage_ns.sum(axis=0).tolist(), strict=True))
+    spent = dict(
+        zip(STAGES, StepTable.concatenate(tables).stage_ns.sum(axis=0).tolist(), strict=True)
+    )
     seen = stage_samples(attribute(parse_stacks((tmp_path / "stacks").read_text())))
     timed = (Stage.FORWARD, Stage.BACKWARD, Stage.OPTIMIZER)
     for stage in timed:

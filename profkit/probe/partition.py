@@ -1,0 +1,117 @@
+"""Turns what the stage clock noted into steps, each partitioned into its stages.
+
+The clock notes pairs of integers: what happened, and when in ns. A step is OPEN (the request for
+a batch), BATCH (it came), any number of marks, and a close event, which carries the batch size
+and the flags. A mark is the index of its stage, and LEAVE at its end.
+"""
+
+from array import array
+
+import numpy as np
+
+from ..schema.stage import STAGES, Stage
+from ..schema.steps import BoolArray, Int64Array, MarkTable, StepTable
+
+LEAVE, OPEN, BATCH = -1, -2, -3
+_CLOSE = 16
+_FLAGS = 64
+"""Flags are below it; the batch size is counted in it."""
+
+_DATALOADER = STAGES.index(Stage.DATALOADER)
+_OTHER = STAGES.index(Stage.OTHER)
+_ALWAYS_SAMPLED = 64
+_SEGMENTS_A_STEP = 256
+
+
+def close_event(samples: int, flags: int) -> int:
+    """The event that closes a step of so many samples (-1: unknown) with these flags."""
+    return _CLOSE + flags + _FLAGS * (samples + 1)
+
+
+def partition(events: "array[int]", first_step: int = 0) -> tuple[StepTable, MarkTable]:
+    """Give every nanosecond of each step to exactly one stage: that of the innermost mark.
+
+    Args:
+        events: closed steps, see above.
+        first_step: how many steps there were before.
+
+    Returns:
+        The steps; and the segments of those that are sampled (`is_sampled`), in order.
+    """
+    pairs = np.frombuffer(events, np.int64).reshape(-1, 2)
+    code, when = pairs[:, 0], pairs[:, 1]
+    closes = np.flatnonzero(code >= _CLOSE)
+    opens = np.concatenate(([0], closes[:-1] + 1))
+    count = closes.size
+    step = np.repeat(np.arange(count), closes - opens + 1)
+    stage = _current_stage(code, step)
+    # From each event to the next; the close itself lasts for nothing.
+    duration = np.diff(when, append=when[-1])
+    duration[closes] = 0
+    cell = step * len(STAGES) + stage
+    # Exact: float64 holds integers below 2**53 ns, which is 104 days.
+    taken = np.bincount(cell, duration, count * len(STAGES)).astype(np.int64)
+    marked = np.zeros((count, len(STAGES)), np.bool_)
+    marked[:, [_DATALOADER, _OTHER]] = True
+    entered = (code >= 0) & (code < _CLOSE)
+    marked[step[entered], code[entered]] = True
+    closing = code[closes] - _CLOSE
+    steps = StepTable(
+        start_ns=when[opens],
+        end_ns=when[closes],
+        stage_ns=taken.reshape(count, len(STAGES)),
+        marked=marked,
+        collective_wait_ns=None,
+        samples=closing // _FLAGS - 1,
+        flags=closing % _FLAGS,
+    )
+    # A loop of thousands of tiny marks would make the sample unbounded.
+    kept = is_sampled(np.arange(count) + first_step) & (closes - opens <= _SEGMENTS_A_STEP)
+    shown = np.flatnonzero(kept[step] & (duration > 0))
+    marks = MarkTable(step[shown] + first_step, stage[shown], when[shown], when[shown + 1])
+    return steps, marks
+
+
+def is_sampled(step: Int64Array) -> BoolArray:
+    """Whether the segments of a step are kept: all of the first 64, then 32 an octave.
+
+    A million steps keep 512, without a random draw and without knowing the length before.
+    """
+    octave = np.floor(np.log2(np.maximum(step, 1))).astype(np.int64)
+    stride = np.left_shift(1, np.maximum(octave - 5, 0))
+    sampled: BoolArray = (step < _ALWAYS_SAMPLED) | (step % stride == 0)
+    return sampled
+
+
+def _current_stage(code: Int64Array, step: Int64Array) -> Int64Array:
+    """(n,) the stage from each event on."""
+    depth = _depth(code, step)
+    # Without a mark: waiting until the batch came, something else afterwards.
+    stage = np.where(_latest(code == OPEN) > _latest(code == BATCH), _DATALOADER, _OTHER)
+    entered = (code >= 0) & (code < _CLOSE)
+    for level in range(1, int(depth.max()) + 1):
+        inside = depth == level
+        stage[inside] = code[_latest(entered & inside)[inside]]
+    return stage
+
+
+def _latest(chosen: BoolArray) -> Int64Array:
+    """(n,) for each event the row of the latest chosen one, -1 before the first."""
+    rows: Int64Array = np.maximum.accumulate(np.where(chosen, np.arange(chosen.size), -1))
+    return rows
+
+
+def _depth(code: Int64Array, step: Int64Array) -> Int64Array:
+    """(n,) how many marks are open after each event, anew in each step.
+
+    A LEAVE without its mark (which was entered before the step) counts for nothing.
+    """
+    entered = (code >= 0) & (code < _CLOSE)
+    change = entered.astype(np.int64) - (code == LEAVE)
+    running = np.cumsum(change)
+    running -= (running - change)[code == OPEN][step]
+    # The running minimum of each step by itself: every step lies below the one before.
+    below = step * (2 * code.size + 1)
+    lowest: Int64Array = np.minimum.accumulate(running - below) + below
+    depth: Int64Array = running - np.minimum(lowest, 0)
+    return depth
