@@ -15,7 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from ..errors import InputError
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import Flag, MarkTable, StepTable
-from .partition import BATCH, LEAVE, OPEN, close_event, partition
+from .partition import BATCH, LEAVE, OPEN, close_event, is_close, partition
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -61,7 +61,7 @@ class Mark:
         self._clock = clock
         self._index = index
         self._now = clock._now
-        self._push = clock._events.extend
+        self._push = clock._push
 
     def __enter__(self) -> None:
         if get_ident() == self._clock._thread:
@@ -115,7 +115,6 @@ class StageClock:
     Attributes:
         stage: gives the mark of a stage, for a `with` statement; outside a step the mark does
             nothing. Raises `InputError` for what is no stage.
-        count: steps closed so far.
         sink_ns: time spent on handing steps on: what recording cost outside of them.
         foreign_steps: loops that another thread ran while this one was recording.
     """
@@ -137,14 +136,13 @@ class StageClock:
         self._capacity = capacity
         self._listener = listener
         # Pairs of what happened and when, see `partition`. Never replaced: the marks hold on to
-        # its `extend`. What lies beyond `_complete` belongs to a step that is not closed.
+        # its `extend`.
         self._events: list[int] = []
-        self._complete = 0
+        self._push = self._events.extend
         self._handed_on = 0
         self._due = 0
         self._thread = 0
         self._flags = 0
-        self.count = 0
         self.sink_ns = 0
         self.foreign_steps = 0
         # The dictionary's own method: a look-up without a Python call.
@@ -152,6 +150,11 @@ class StageClock:
             (stage.value, self._make_mark(index)) for index, stage in enumerate(STAGES)
         ).__getitem__
         self._frames = {stage.value: _named_frame(stage) for stage in STAGES}
+
+    @property
+    def count(self) -> int:
+        """Steps closed so far."""
+        return self._handed_on + sum(map(is_close, self._events[::2]))
 
     def _make_mark(self, index: int) -> Mark:
         if self._listener is None:
@@ -184,10 +187,10 @@ class StageClock:
     def flush(self) -> None:
         """Hand the closed steps to the sink."""
         began = self._now()
-        if self._complete:
-            events = array("q", self._events[: self._complete])
-            del self._events[: self._complete]
-            self._complete = 0
+        closed = self._closed()
+        if closed:
+            events = array("q", self._events[:closed])
+            del self._events[:closed]
             steps, marks = partition(events, self._handed_on)
             self._handed_on += len(steps)
             self._sink(steps, marks)
@@ -195,13 +198,12 @@ class StageClock:
         self._due = ended + self._period_ns
         self.sink_ns += ended - began
 
-    def _close_step(self, end: int, samples: int, flags: int) -> None:
-        if self.count < self._warmup:
-            flags |= Flag.WARMUP.value
-        self._events.extend((close_event(samples, flags | self._flags), end))
-        self._complete = len(self._events)
-        self._flags = 0
-        self.count += 1
+    def _closed(self) -> int:
+        """How many of the events belong to closed steps."""
+        end = len(self._events)
+        while end and not is_close(self._events[end - 2]):
+            end -= 2
+        return end
 
 
 class Steps(Generic[T]):
@@ -243,15 +245,19 @@ class Steps(Generic[T]):
 
     def _iterate_outermost(self, iterator: Iterator[T]) -> Generator[T, None, None]:
         clock = self._clock
-        now, push, listener = clock._now, clock._events.extend, clock._listener
+        now, listener = clock._now, clock._listener
+        push = clock._push
         clock._thread = get_ident()
         clock._flags = 0
+        events, capacity = clock._events, clock._capacity
         flags = Flag.BLOCK_START.value
-        warm = self._warmup
+        warm = max(self._warmup, clock._warmup - clock.count)
         size: Callable[[Any], int] | None = None
+        # What `close_event` gives, without the call.
+        closing = close_event(0, 0)
+        per_sample = close_event(1, 0) - closing
         start = now()
-        if not clock._due:
-            clock._due = start + clock._period_ns
+        due = clock._due or start + clock._period_ns
         try:
             while True:
                 if listener is not None:
@@ -281,20 +287,25 @@ class Steps(Generic[T]):
                     # break, or an exception in the body: no next request closes this step.
                     if listener is not None:
                         listener.step_closes()
-                    clock._close_step(now(), samples, flags | Flag.PARTIAL.value)
+                    flags |= clock._flags | Flag.PARTIAL.value
+                    push((close_event(samples, flags), now()))
                     raise
                 del batch
                 if listener is not None:
                     listener.step_closes()
                 start = now()
-                clock._close_step(start, samples, flags)
+                if clock._flags:
+                    flags |= clock._flags
+                    clock._flags = 0
+                push((closing + flags + samples * per_sample, start))
                 flags = 0
-                if start >= clock._due or clock._complete >= clock._capacity:
+                if start >= due or len(events) >= capacity:
                     clock.flush()
+                    due = clock._due
                     start = now()
         finally:
             # A step that got no batch is none.
-            del clock._events[clock._complete :]
+            del events[clock._closed() :]
             clock._thread = 0
             if listener is not None:
                 listener.loop_ends()

@@ -19,6 +19,10 @@ _FLAGS = 64
 
 _DATALOADER = STAGES.index(Stage.DATALOADER)
 _OTHER = STAGES.index(Stage.OTHER)
+_LOWEST = 3
+"""Makes the lowest event, BATCH, the first row of `_PLAIN`."""
+_PLAIN = np.array([_OTHER, _DATALOADER, _OTHER, *range(len(STAGES)), _OTHER])
+"""The stage from each event on where no marks are nested: BATCH, OPEN, LEAVE, stages, close."""
 _ALWAYS_SAMPLED = 64
 _SEGMENTS_A_STEP = 256
 
@@ -26,6 +30,11 @@ _SEGMENTS_A_STEP = 256
 def close_event(samples: int, flags: int) -> int:
     """The event that closes a step of so many samples (-1: unknown) with these flags."""
     return _CLOSE + flags + _FLAGS * (samples + 1)
+
+
+def is_close(event: int) -> bool:
+    """Whether an event closes a step."""
+    return event >= _CLOSE
 
 
 def partition(events: "array[int]", first_step: int = 0) -> tuple[StepTable, MarkTable]:
@@ -49,17 +58,16 @@ def partition(events: "array[int]", first_step: int = 0) -> tuple[StepTable, Mar
     duration = np.diff(when, append=when[-1])
     duration[closes] = 0
     cell = step * len(STAGES) + stage
+    shape = (count, len(STAGES))
     # Exact: float64 holds integers below 2**53 ns, which is 104 days.
     taken = np.bincount(cell, duration, count * len(STAGES)).astype(np.int64)
-    marked = np.zeros((count, len(STAGES)), np.bool_)
-    marked[:, [_DATALOADER, _OTHER]] = True
-    entered = (code >= 0) & (code < _CLOSE)
-    marked[step[entered], code[entered]] = True
+    marked = np.bincount(cell, minlength=count * len(STAGES)).reshape(shape) > 0
+    marked[:, _OTHER] = True
     closing = code[closes] - _CLOSE
     steps = StepTable(
         start_ns=when[opens],
         end_ns=when[closes],
-        stage_ns=taken.reshape(count, len(STAGES)),
+        stage_ns=taken.reshape(shape),
         marked=marked,
         collective_wait_ns=None,
         samples=closing // _FLAGS - 1,
@@ -85,10 +93,17 @@ def is_sampled(step: Int64Array) -> BoolArray:
 
 def _current_stage(code: Int64Array, step: Int64Array) -> Int64Array:
     """(n,) the stage from each event on."""
+    entered = (code >= 0) & (code < _CLOSE)
+    plain = _PLAIN.take(np.minimum(code, len(STAGES)) + _LOWEST)
+    before = plain[:-1]
+    # Most loops do not nest their marks: then what an event is tells the stage by itself.
+    nested = entered[1:] & (before != _OTHER)
+    unmatched = (code[1:] == LEAVE) & ~entered[:-1]
+    if not nested.any() and not unmatched.any():
+        return plain
     depth = _depth(code, step)
     # Without a mark: waiting until the batch came, something else afterwards.
     stage = np.where(_latest(code == OPEN) > _latest(code == BATCH), _DATALOADER, _OTHER)
-    entered = (code >= 0) & (code < _CLOSE)
     for level in range(1, int(depth.max()) + 1):
         inside = depth == level
         stage[inside] = code[_latest(entered & inside)[inside]]
