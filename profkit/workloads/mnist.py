@@ -17,6 +17,10 @@ MEAN, STD = 0.1307, 0.3081
 class MNIST(datasets.MNIST):  # type: ignore[misc]  # torchvision is untyped
     """torchvision's own; the name stays, for torchvision makes it the folder's."""
 
+    def _check_legacy_exist(self) -> bool:
+        # torchvision prefers a `MNIST/processed` that old versions left, which nobody has checked.
+        return False
+
 
 def open_dataset(files: DataFiles, *, train: bool) -> MNIST:
     """The training or test set: PIL image, to tensor, normalised.

@@ -18,8 +18,7 @@ from pathlib import Path
 import msgspec
 import platformdirs
 
-from ..errors import DataError, OutputError
-from ..store.run_directory import write_file
+from ..errors import DataError
 from . import drawn_digits, idx
 
 DATA_VARIABLE = "PROFKIT_DATA"
@@ -91,7 +90,7 @@ def locate(
     """
     given, origin = data_dir, "--data-dir"
     if given is None and os.environ.get(DATA_VARIABLE):
-        given, origin = Path(os.environ[DATA_VARIABLE]), DATA_VARIABLE
+        given, origin = Path(os.environ[DATA_VARIABLE]).expanduser(), DATA_VARIABLE
     cache, notes = _writable(cache_dir if cache_dir is not None else cache_path())
     if given is not None:
         return DataFiles("MNIST", _adopt(given, cache), origin, notes=notes)
@@ -112,7 +111,11 @@ def locate(
 def cache_path() -> Path:
     """The cache directory: PROFKIT_CACHE, else where this system keeps caches."""
     named = os.environ.get(CACHE_VARIABLE)
-    return Path(named) if named else platformdirs.user_cache_path("profkit", appauthor=False)
+    return (
+        Path(named).expanduser()
+        if named
+        else platformdirs.user_cache_path("profkit", appauthor=False)
+    )
 
 
 def _writable(cache: Path) -> tuple[Path, tuple[str, ...]]:
@@ -136,10 +139,14 @@ def _adopt(given: Path, cache: Path) -> Path:
     found = [_find(given, file) for file in IDX_FILES]
     contents = [_read(path, file) for path, file in zip(found, IDX_FILES, strict=True)]
     for raw in (given / RAW, given if given.parts[-2:] == RAW.parts else None):
-        if raw is not None and found == [raw / file.name for file in IDX_FILES]:
+        # torchvision does not unpack: an archive without the .gz in its name will not do in place.
+        if raw is not None and all(
+            path == raw / file.name and path.stat().st_size == len(content)
+            for path, file, content in zip(found, IDX_FILES, contents, strict=True)
+        ):
             return raw.parent.parent
     if not _is_intact(cache / RAW):
-        _store(cache, {f.name: data for f, data in zip(IDX_FILES, contents, strict=True)})
+        _store(cache, {RAW / f.name: data for f, data in zip(IDX_FILES, contents, strict=True)})
     return cache
 
 
@@ -180,18 +187,31 @@ def _is_intact(raw: Path, sums: dict[str, str] | None = None) -> bool:
         return False
 
 
-def _store(root: Path, contents: dict[str, bytes]) -> None:
+def _store(root: Path, contents: dict[Path, bytes]) -> None:
+    """Write files below `root`, in this order, each whole or not at all."""
     try:
-        for name, content in contents.items():
-            write_file(root / RAW / name, content)
-    except OutputError as error:
-        raise DataError(f"{error}, by setting {CACHE_VARIABLE}") from error
+        root.mkdir(parents=True, exist_ok=True)
+        # A folder of this process's own: another one may be writing the same files right now.
+        with tempfile.TemporaryDirectory(prefix=".half-made-", dir=root) as own:
+            for number, (name, content) in enumerate(contents.items()):
+                partial = Path(own, str(number))
+                partial.write_bytes(content)
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                partial.replace(root / name)
+    except OSError as error:
+        raise DataError(
+            f"cannot write {root}: {error.strerror or error}; choose another path, by setting "
+            f"{CACHE_VARIABLE}"
+        ) from error
 
 
 def _download(cache: Path) -> str | None:
     """Let torchvision fetch MNIST into the cache; why it could not, else None."""
     # In a process of its own: a name server that does not answer cannot be interrupted here.
     code = "import sys; from profkit.workloads.mnist import download; download(sys.argv[1])"
+    # The child must find this very profkit, also where only sys.path leads to it.
+    paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]
+    path = os.pathsep.join(part for part in paths if part)
     with tempfile.TemporaryDirectory(prefix="profkit-") as scratch:
         try:
             done = subprocess.run(
@@ -201,20 +221,23 @@ def _download(cache: Path) -> str | None:
                 text=True,
                 errors="replace",
                 timeout=DOWNLOAD_PATIENCE_S,
+                env={**os.environ, "PYTHONPATH": path},
             )
         except subprocess.TimeoutExpired:
             return f"not within {DOWNLOAD_PATIENCE_S} s"
         except OSError as error:
             return str(error)
         if done.returncode != 0:
-            return (done.stderr.strip().splitlines() or ["no reason given"])[-1][:200]
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            return reason.replace(scratch, "the download")[:200]
         try:
             contents = {
                 file.name: _read(Path(scratch) / RAW / file.name, file) for file in IDX_FILES
             }
         except DataError as error:
-            return str(error)
-    _store(cache, contents)
+            # Notes go into reports, which name no path of this machine.
+            return str(error).replace(scratch, "the download")
+    _store(cache, {RAW / name: content for name, content in contents.items()})
     return None
 
 
@@ -232,9 +255,9 @@ def _drawn(cache: Path) -> Path:
     test = drawn_digits.draw(TEST_SAMPLES, _DRAWN_SEED, "test")
     names = [file.name for file in IDX_FILES]
     contents = dict(zip(names, map(idx.encode, (*train, *test)), strict=True))
-    _store(root, contents)
+    sums = {name: _md5(data) for name, data in contents.items()}
+    files = {RAW / name: data for name, data in contents.items()}
     # Last: without the sums, what lies there counts as half made.
-    write_file(
-        sums_path, msgspec.json.encode({name: _md5(data) for name, data in contents.items()})
-    )
+    files[Path(sums_path.name)] = msgspec.json.encode(sums)
+    _store(root, files)
     return root

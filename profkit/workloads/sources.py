@@ -84,8 +84,11 @@ class MemorySource:
         return -(-len(self._order) // self._batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = self._order.permutation().to(self.images.device)
-        return self._batches(order)
+        order = self._order.permutation()
+        if self.images.is_cuda:
+            # From pageable memory the copy would wait for the device.
+            order = order.pin_memory()
+        return self._batches(order.to(self.images.device, non_blocking=True))
 
     def _batches(self, order: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in torch.split(order, self._batch_size):

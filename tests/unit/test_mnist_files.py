@@ -182,6 +182,45 @@ def test_processes_that_draw_at_once_do_no_harm(
     assert sorted(path.name for path in (found[0].root / RAW).iterdir()) == sorted(NAMES)
 
 
+def test_two_processes_fill_one_cache(unset: None, tmp_path: Path) -> None:
+    # At full size: files this long are still being written when the other process comes to them.
+    code = (
+        "import sys; from pathlib import Path; from profkit.workloads.mnist_files import locate\n"
+        "print(locate(cache_dir=Path(sys.argv[1]), allow_download=False).name)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    both = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    for output, errors in [one.communicate() for one in both]:
+        assert output.strip() == "drawn digits", errors
+    assert not list(tmp_path.rglob(".half-made-*"))
+
+
+def test_an_archive_under_a_raw_name_is_unpacked(real: Path, tmp_path: Path) -> None:
+    raw = unpack(real, tmp_path / "tv" / RAW)
+    labels = raw / "t10k-labels-idx1-ubyte"
+    whole = labels.read_bytes()
+    labels.write_bytes(gzip.compress(whole))
+    found = locate(tmp_path / "tv", cache_dir=tmp_path / "cache")
+    assert (found.root / RAW / labels.name).read_bytes() == whole
+
+
+def test_notes_name_no_path(unset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch)
+    scratch = []
+
+    def fetch_nothing(command: list[str], **options: object) -> object:
+        scratch.append(command[-1])
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", fetch_nothing)
+    notes = " ".join(locate(cache_dir=tmp_path).notes)
+    assert "expected a readable file" in notes
+    assert Path(scratch[0]).name not in notes
+
+
 def test_a_download_that_fails_or_hangs_is_given_up(
     unset: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,5 @@
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -75,6 +76,16 @@ def test_no_global_random_stream_is_touched(dataset: MNIST) -> None:
     for _ in dataloader_source(dataset, 500, 1, 5):
         pass
     assert states() == before
+
+
+def test_a_legacy_folder_that_nobody_checked_is_not_read(files: DataFiles, tmp_path: Path) -> None:
+    shutil.copytree(files.root / "MNIST" / "raw", tmp_path / "MNIST" / "raw")
+    legacy = tmp_path / "MNIST" / "processed"
+    legacy.mkdir()
+    for name in ("training.pt", "test.pt"):
+        torch.save((torch.zeros(5, 28, 28).byte(), torch.zeros(5).long()), legacy / name)
+    found = open_dataset(DataFiles("MNIST", tmp_path, "a test"), train=False)
+    assert len(found) == len(open_dataset(files, train=False)) != 5
 
 
 def test_spawned_workers_find_the_dataset(files: DataFiles, tmp_path: Path) -> None:
