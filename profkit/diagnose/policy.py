@@ -4,7 +4,7 @@ MIN_STEPS = 20
 """Active steps under which no verdict is given. First policy of the project's design."""
 
 MAX_RELATIVE_INTERVAL = 0.5
-"""Width of the 95 % interval of the number that decides, over its value, above which the data
+"""Width of the 95 % interval of the share that decides, over its value, above which the data
 does not suffice. First policy of the project's design."""
 
 INPUT_BOUND_SHARE = 0.20

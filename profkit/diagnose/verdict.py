@@ -21,6 +21,9 @@ def judge(situation: Situation) -> tuple[Verdict, ...]:
         evidence = Evidence("steps", count, "steps", limit=policy.MIN_STEPS)
         return (_insufficient(evidence, f"Time at least {policy.MIN_STEPS} steps."),)
     found = [verdict for rule in RULES if (verdict := rule(situation)) is not None]
+    if any(verdict.kind == "contended" for verdict in found):
+        # The model takes that long because of the workers: it is not the model that is slow.
+        found = [verdict for verdict in found if verdict.kind != "compute-bound"]
     found.sort(key=lambda one: (one.kind != "contended", -one.at_stake_share))
     verdicts = tuple(found) or (_balanced(breakdown),)
     noisy = _noise(verdicts[0].evidence[0])
@@ -31,8 +34,10 @@ def judge(situation: Situation) -> tuple[Verdict, ...]:
 
 
 def _noise(deciding: Evidence) -> Evidence | None:
-    """The relative width of the interval of the number that decides, if it is too wide."""
-    if deciding.low is None or deciding.high is None or deciding.value == 0:
+    """The relative width of the interval of a share that decides, if it is too wide."""
+    # A rule asks for the lower end of an interval, so what fired is sure enough of its limit;
+    # a share that may as well be half or twice as large still tells a reader little.
+    if deciding.unit != "share" or deciding.low is None or deciding.high is None:
         return None
     width = (deciding.high - deciding.low) / deciding.value
     if width <= policy.MAX_RELATIVE_INTERVAL:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..diagnose import policy
 from ..schema.drilldown import Drilldown
 from ..schema.findings import Breakdown, Report, RunFindings
 from ..schema.stage import STAGES, Stage
@@ -54,7 +55,11 @@ def _counted(run: RunFindings) -> str:
         "partial": breakdown.partial,
     }
     parts = [f"{count} {reason}" for reason, count in left_out.items() if count]
-    return text + (f" (left out: {', '.join(parts)})" if parts else "")
+    text += f" (left out: {', '.join(parts)})" if parts else ""
+    steps = breakdown.steps
+    if steps is not None and steps.iqr > policy.NOISY_IQR_SHARE * steps.median:
+        text += f", noisy: IQR {percent(steps.iqr / steps.median)} of the median"
+    return text
 
 
 def _cells(breakdown: Breakdown, stage: Stage) -> tuple[str, str, str]:

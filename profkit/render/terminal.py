@@ -34,7 +34,7 @@ def print_report(report: Report, console: Console) -> None:
         sentence = verdict_sentence(main, run, comparison)
         _line(console, f"verdict, {one_line(run.manifest.name, 30)}", sentence, "bold")
         for verdict in others:
-            _line(console, "  also", verdict_sentence(verdict, run, None))
+            _line(console, "  also", verdict_sentence(verdict, run, comparison))
         _line(console, "  next", main.advice)
     for found in first.drilldown:
         console.print()
@@ -54,17 +54,14 @@ def _line(console: Console, name: str, text: str, style: str = "") -> None:
 def _table(console: Console, table: Table) -> None:
     console.print(Text(table.title, "bold"))
     drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False)
-    for column, (name, number) in enumerate(zip(table.head, table.numbers, strict=True)):
-        # Only the last column of words may be cut: half a place or number is of no use.
-        widest = max((len(row[column]) for row in table.rows), default=0)
-        drawn.add_column(
-            Text(name),
-            justify="right" if number else "left",
-            no_wrap=True,
-            min_width=None if name == "what" else max(widest, len(name)),
-        )
+    for name, number in zip(table.head, table.numbers, strict=True):
+        drawn.add_column(Text(name), justify="right" if number else "left", no_wrap=True)
+    # Only the last column of words may be cut: half a place or number is of no use.
+    widths = [max(map(len, column)) + 2 for column in zip(table.head, *table.rows, strict=True)]
+    room = max(12, console.width - sum(widths[:-1]) - 2)
     for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+        last = row[-1] if table.numbers[-1] else one_line(row[-1], room)
+        drawn.add_row(*(Text(cell) for cell in (*row[:-1], last)))
     if table.rows:
         console.print(drawn)
     if table.note:

@@ -117,4 +117,9 @@ def test_contention_comes_before_the_wait_that_it_puts_in_doubt() -> None:
         verdict.kind
         for verdict in judge(replace(situation(d=62, f=19, b=19), contention=contention(1.4)))
     ]
-    assert kinds[:2] == ["contended", "input-bound"]
+    assert kinds == ["contended", "input-bound"]
+
+
+def test_a_contended_model_is_not_called_slow() -> None:
+    kinds = [v.kind for v in judge(replace(situation(d=10, f=45, b=45), contention=contention(8)))]
+    assert kinds == ["contended", "input-bound"]
