@@ -1,5 +1,6 @@
 """The few public verbs: record, trace, report. They compose the parts."""
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -134,11 +135,13 @@ def write_report(directory: Path, found: Report) -> Path:
     """
     from .render.figures import draw_stage_bars, draw_timeline
     from .render.markdown import render_markdown
+    from .render.units import one_line
 
     drawn = {"Mean step and its stages": ("stages", draw_stage_bars(found))}
     for run in found.runs:
         name = run.manifest.name
-        drawn[f"A few steps of {name}, to scale"] = (f"timeline-{name}", draw_timeline(run))
+        file = f"timeline-{re.sub(r'[^A-Za-z0-9-]+', '-', name)}"
+        drawn[f"A few steps of {one_line(name, 30)}, to scale"] = (file, draw_timeline(run))
     links = {}
     for caption, (name, svg) in drawn.items():
         if svg is not None:

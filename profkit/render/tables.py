@@ -37,7 +37,7 @@ def stage_table(report: Report) -> Table:
     ]
     rows.append(("step", *(cell for run in report.runs for cell in _step_cells(run.breakdown))))
     return Table(
-        title="median of ms a step, quartile distance, share of the summed time",
+        title="Stages: median ms a step, quartile distance (IQR), share of the summed time",
         head=tuple(head),
         rows=tuple(rows),
         numbers=(False, *(True for _ in head[1:])),

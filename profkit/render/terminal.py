@@ -57,8 +57,8 @@ def _table(console: Console, table: Table) -> None:
     for name, number in zip(table.head, table.numbers, strict=True):
         drawn.add_column(Text(name), justify="right" if number else "left", no_wrap=True)
     # Only the last column of words may be cut: half a place or number is of no use.
-    widths = [max(map(len, column)) + 2 for column in zip(table.head, *table.rows, strict=True)]
-    room = max(12, console.width - sum(widths[:-1]) - 2)
+    widths = [max(map(len, column)) + 3 for column in zip(table.head, *table.rows, strict=True)]
+    room = max(12, console.width - sum(widths[:-1]))
     for row in table.rows:
         last = row[-1] if table.numbers[-1] else one_line(row[-1], room)
         drawn.add_row(*(Text(cell) for cell in (*row[:-1], last)))

@@ -1,0 +1,113 @@
+"""Reports of made-up runs: the golden Markdown, and what becomes of hostile or broken input."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import make_manifest, make_steps
+from profkit import api
+from profkit.errors import InputError
+from profkit.schema.run import DataFacts, LoaderFacts, ProbeFacts, RunManifest
+from profkit.schema.stage import Stage
+from profkit.schema.steps import MarkTable, StepTable
+from profkit.store.run_directory import RunWriter, create_directory, write_manifest, write_set
+
+GOLDEN = Path(__file__).parent.parent / "golden"
+
+
+def write(directory: Path, manifest: RunManifest, steps: StepTable) -> None:
+    create_directory(directory)
+    write_manifest(directory, manifest)
+    writer = RunWriter(directory)
+    shown = steps.select(np.arange(min(3, len(steps))))
+    cells = [(row, stage) for row in range(len(shown)) for stage in range(6)]
+    starts = shown.start_ns[:, None] + np.cumsum(shown.stage_ns, axis=1) - shown.stage_ns
+    taken = np.array([shown.stage_ns[cell] for cell in cells], np.int64)
+    begin = np.array([starts[cell] for cell in cells], np.int64)
+    rows, stages = (np.array(column, np.int64) for column in zip(*cells, strict=True))
+    writer.append(steps, MarkTable(rows, stages, begin, begin + taken))
+    writer.close()
+
+
+def make_set(place: Path) -> Path:
+    base = make_manifest(
+        "dataloader",
+        group="g",
+        workload="fastmlp",
+        command="profkit trace",
+        data=DataFacts("MNIST", "PROFKIT_DATA", 60_000, 10_000),
+        loader=LoaderFacts("dataloader", 512, 0, None),
+        probes=(ProbeFacts("clock", 60, 60 * 9000),),
+        gaps=("stacks probe: py-spy may not attach: run as root",),
+    )
+    memory = replace(base, name="memory", loader=LoaderFacts("memory", 512, None, None), gaps=())
+    model = {Stage.FORWARD: 1_700_000, Stage.BACKWARD: 1_800_000, Stage.OPTIMIZER: 600_000}
+    slow = {Stage.DATALOADER: 74_000_000, **model, Stage.OTHER: 90_000}
+    fast = {Stage.DATALOADER: 300_000, **model, Stage.OTHER: 50_000}
+    for manifest, stages in ((base, slow), (memory, fast)):
+        steps = make_steps(dict(stages), 70, block=10, warmup=10, noise=0.03)
+        write(place / manifest.name, manifest, steps)
+    write_set(place, ("dataloader", "memory"))
+    return place
+
+
+def test_the_report_reads_as_it_did(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    text = api.render(api.report(make_set(tmp_path / "set")))
+    golden = GOLDEN / "report.md"
+    if request.config.getoption("--write-golden"):
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+def test_figures_are_linked_and_the_same_every_time(tmp_path: Path) -> None:
+    place = make_set(tmp_path / "set")
+    found = api.report(place)
+    text = api.write_report(place, found).read_text()
+    first = {path.name: path.read_bytes() for path in (place / "figures").iterdir()}
+    assert sorted(first) == ["stages.svg", "timeline-dataloader.svg", "timeline-memory.svg"]
+    assert all(f"](figures/{name})" in text for name in first)
+    api.write_report(place, found)
+    assert {path.name: path.read_bytes() for path in (place / "figures").iterdir()} == first
+
+
+def test_names_from_outside_bring_no_markup_and_no_escapes(tmp_path: Path) -> None:
+    evil = "a|b\x1b[31m<script>alert(1)</script>\n# heading [x](http://evil)"
+    steps = make_steps({Stage.FORWARD: 1000}, 30)
+    write(tmp_path / "run", make_manifest(evil, command=evil, gaps=(evil,)), steps)
+    text = api.render(api.report(tmp_path / "run"))
+    assert "\x1b" not in text
+    prose = re.sub("`[^`]*`", "", text)  # what stands in a code span is shown as it is
+    assert "<script>" not in prose.replace("\\<script", "")
+    assert "\n# heading" not in text
+    assert "](http" not in prose.replace("\\]", "")
+    api.write_report(tmp_path, api.report(tmp_path / "run"))
+    assert {path.parent.name for path in tmp_path.rglob("*.svg")} == {"figures"}
+
+
+def test_a_run_that_was_killed_at_once_is_reported(tmp_path: Path) -> None:
+    create_directory(tmp_path / "run")
+    write_manifest(tmp_path / "run", make_manifest(ended=None))
+    found = api.report(tmp_path / "run")
+    assert found.runs[0].verdicts[0].kind == "insufficient data"
+    assert any("no end was recorded" in gap for gap in found.runs[0].gaps)
+    assert "0 steps to judge by" in api.render(found)
+    api.write_report(tmp_path / "run", found)
+
+
+def test_a_damaged_pass_does_not_hide_the_times(tmp_path: Path) -> None:
+    manifest = make_manifest(asked_stage="forward", probes=(ProbeFacts("torch", 5),))
+    write(tmp_path / "run", manifest, make_steps({Stage.FORWARD: 1000}, 30))
+    (tmp_path / "run" / "passes" / "torch").mkdir(parents=True)
+    (tmp_path / "run" / "passes" / "torch" / "trace.json.gz").write_bytes(b"\x1f\x8bnot gzip")
+    (run,) = api.report(tmp_path / "run").runs
+    assert run.verdicts[0].kind == "compute-bound"
+    assert any("could not be read" in gap for gap in run.gaps)
+
+
+def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
+    write(tmp_path / "run", make_manifest(), make_steps({Stage.FORWARD: 1000}, 30))
+    with pytest.raises(InputError, match="use one of md, json"):
+        api.render(api.report(tmp_path / "run"), "html")
