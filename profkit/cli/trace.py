@@ -77,7 +77,13 @@ class _Probes(click.ParamType[tuple[str, ...]]):
     help="Where the model runs.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Intra-op threads [torch's own].")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Any seed.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Of weights, batch order and block order.",
+)
 @click.option(
     "--probe",
     "probes",

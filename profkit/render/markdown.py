@@ -44,7 +44,7 @@ def render_markdown(report: Report, figures: Mapping[str, str] | None = None) ->
             "",
         ]
     for caption, link in (figures or {}).items():
-        lines += [f"![{caption}]({link})", "", f"*{caption}*", ""]
+        lines += [f"![{_safe(caption)}]({link})", "", f"*{_safe(caption)}*", ""]
     for run in report.runs:
         lines += _run_section(run)
     return "\n".join(lines)
