@@ -231,21 +231,28 @@ def _drill_down(
     """What the traced passes saw of these stages, and the device's idle part of the wait."""
     steps = {probe.name: probe.steps for probe in recorded.manifest.probes if probe.gap is None}
     found: list[Drilldown] = []
-    idle = None
-    try:
-        if "torch" in steps:
-            traced = read_trace(run / TORCH / FULL_TRACE)
-            sources_path = run / TORCH / OPERATOR_SOURCES
-            sources = read_operator_sources(sources_path) if sources_path.exists() else None
-            found += all_operator_costs(traced, sources, stages)
-            idle = device_idle_in_wait_share(traced)
-        stacks = read_stacks(run)
-        if "stacks" in steps and stacks is not None:
-            found += [stack_costs(stacks, stage, steps["stacks"]) for stage in stages]
-        if "lines" in steps:
-            figures = read_lines(run)
-            found += [line_costs(figures, stage, steps["lines"]) for stage in stages]
-    except ProfkitError as error:  # a damaged pass must not hide the times
-        gaps.append(f"a traced pass could not be read: {error}")
+    idle: list[float | None] = [None]
+
+    def torch() -> None:
+        traced = read_trace(run / TORCH / FULL_TRACE)
+        idle[0] = device_idle_in_wait_share(traced)
+        sources_path = run / TORCH / OPERATOR_SOURCES
+        sources = read_operator_sources(sources_path) if sources_path.exists() else None
+        found.extend(all_operator_costs(traced, sources, stages))
+
+    def stacks() -> None:
+        text = read_stacks(run)
+        found.extend(stack_costs(text, stage, steps["stacks"]) for stage in stages)
+
+    def lines() -> None:
+        figures = read_lines(run)
+        found.extend(line_costs(figures, stage, steps["lines"]) for stage in stages)
+
+    for name, read in (("torch", torch), ("stacks", stacks), ("lines", lines)):
+        if name in steps:
+            try:
+                read()
+            except ProfkitError as error:  # a damaged pass must hide neither times nor others
+                gaps.append(f"the {name} pass could not be read: {error}")
     found.sort(key=lambda one: STAGES.index(one.stage))
-    return tuple(found), idle
+    return tuple(found), idle[0]

@@ -1,9 +1,10 @@
 """Records the steps of a training loop into a run directory, as it goes."""
 
+import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,6 +22,7 @@ R = TypeVar("R")
 
 COMPLETED = "completed"
 _CALIBRATION_STEPS = 200
+_SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 
 
 class Recorder:
@@ -113,12 +115,19 @@ class Recorder:
         self._writer.close()
         if clock.foreign_steps:
             self.gap(f"{clock.foreign_steps} loops in other threads were not recorded")
+        if clock.is_open and clock.inner_batches:
+            self.gap(
+                f"a loop over steps() was never finished, and {clock.inner_batches} batches asked "
+                "for meanwhile count as part of its last step: was its iterator kept?"
+            )
         self.probe(
             ProbeFacts(
                 name="clock",
                 steps=clock.count,
-                wall_ns=clock.sink_ns + clock.count * _clock_cost_ns(),
-                detail="marks (calibrated on empty marks) and writing, which falls between steps",
+                wall_ns=clock.sink_ns,
+                step_ns=_clock_cost_ns(),
+                detail="step_ns: marks in each step (calibrated on empty ones); wall_ns: writing, "
+                "all of it between steps",
             )
         )
         self._state(replace(self.manifest, ended=ended))
@@ -149,7 +158,33 @@ class Recorder:
 
 def new_manifest(name: str) -> RunManifest:
     """The manifest of a run that starts now, in this process."""
-    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "python"
+    return _manifest(name, shown_command(sys.argv))
+
+
+def shown_command(arguments: Sequence[str]) -> str:
+    """A command line fit for a report: no directories of this machine, no secrets."""
+    shown = []
+    hide_next = False
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        is_secret = argument.startswith("-") and _SECRET.search(name) is not None
+        if hide_next:
+            shown.append("***")
+        elif equals and is_secret:
+            shown.append(f"{name}=***")
+        elif equals:
+            shown.append(f"{name}={_last_part(value)}")
+        else:
+            shown.append(_last_part(argument))
+        hide_next = is_secret and not equals
+    return " ".join(shown)
+
+
+def _last_part(argument: str) -> str:
+    return Path(argument).name if Path(argument).is_absolute() else argument
+
+
+def _manifest(name: str, command: str) -> RunManifest:
     return RunManifest(
         schema=SCHEMA_VERSION,
         name=name,

@@ -9,6 +9,8 @@ from .statistics import mean_of_blocks, share_of_sums, split_evenly, summarize
 
 TARGET_BLOCKS = 20
 """Blocks that an uninterrupted loop is cut into; enough for an interval, long enough each."""
+ENOUGH_BLOCKS = 8
+"""Iterations over the loader from which each is a block: halves of one are not independent."""
 
 
 def active_rows(steps: StepTable, *, drained: bool = False) -> Int64Array:
@@ -25,15 +27,16 @@ def block_ids(steps: StepTable) -> Int64Array:
 def blocks(steps: StepTable, rows: Int64Array) -> list[Int64Array]:
     """The rows, cut into blocks for inference: no block spans two iterations over the loader.
 
-    Iterations that are longer than a twentieth of all are cut evenly, so that a single long
-    epoch gives an interval too.
+    With few iterations, those longer than a twentieth of all are cut evenly, so that a single
+    long epoch gives an interval too.
     """
     if rows.size == 0:
         return []
-    longest = max(1, -(-rows.size // TARGET_BLOCKS))
-    ids = block_ids(steps)[rows]
+    runs = _runs(block_ids(steps)[rows])
+    enough = len(runs) >= ENOUGH_BLOCKS
+    longest = rows.size if enough else max(1, -(-rows.size // TARGET_BLOCKS))
     found = []
-    for start, end in _runs(ids):
+    for start, end in runs:
         for low, high in split_evenly(end - start, -(-(end - start) // longest)):
             found.append(rows[start + low : start + high])
     return found
@@ -45,7 +48,6 @@ def break_down(steps: StepTable) -> Breakdown:
     cut = blocks(steps, rows)
     step_ns = steps.step_ns
     totals = np.array([step_ns[block].sum() for block in cut], np.float64)
-    counts = np.array([block.size for block in cut], np.float64)
     stages: dict[Stage, StageFinding | None] = {}
     for index, stage in enumerate(STAGES):
         seen = bool(steps.marked[rows, index].any())
@@ -63,15 +65,23 @@ def break_down(steps: StepTable) -> Breakdown:
             iqr_ns=summary.iqr,
         )
     flags = steps.flags
-    samples = steps.samples[rows]
-    known = rows.size > 0 and bool((samples >= 0).all())
+    # Throughput: on a device a block's time includes the wait for what it queued.
+    drained = active_rows(steps, drained=True)
+    whole = blocks(steps, drained)
+    samples = steps.samples[drained]
+    known = drained.size > 0 and bool((samples >= 0).all())
     return Breakdown(
         steps=summarize(step_ns[rows]),
-        mean_step_ns=mean_of_blocks(totals, counts) if cut else None,
+        mean_step_ns=mean_of_blocks(
+            np.array([step_ns[block].sum() for block in whole], np.float64),
+            np.array([block.size for block in whole], np.float64),
+        )
+        if whole
+        else None,
         warmup=_flagged(flags, Flag.WARMUP),
         disturbed=_flagged(flags, Flag.DISTURBED),
         partial=_flagged(flags, Flag.PARTIAL),
-        samples_per_s=float(samples.sum() / step_ns[rows].sum() * 1e9) if known else None,
+        samples_per_s=float(samples.sum() / step_ns[drained].sum() * 1e9) if known else None,
         stages=stages,
     )
 

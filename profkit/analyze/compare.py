@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..schema.findings import Comparison, Contention, Estimate
+from ..schema.findings import Comparison, Contention
 from ..schema.run import RunRecord
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import Int64Array, StepTable
 from .breakdown import active_rows, block_ids
-from .statistics import Values, paired_ratio
+from .statistics import Values, paired_ratio, typical
 
 MODEL_STAGES = (Stage.FORWARD, Stage.BACKWARD, Stage.OPTIMIZER)
 _MODEL_COLUMNS = [STAGES.index(stage) for stage in MODEL_STAGES]
@@ -20,34 +20,34 @@ def compare(base: RunRecord, other: RunRecord) -> Comparison | None:
     group = base.manifest.group
     if group is None or group != other.manifest.group:
         return None
-    speedup = _ratio(base.steps, other.steps, lambda steps: steps.step_ns, drained=True)
-    if speedup is None:
+    pairs = _pairs(base.steps, other.steps, lambda steps: steps.step_ns, drained=True)
+    if pairs is None:
         return None
     return Comparison(
         base=base.manifest.name,
         other=other.manifest.name,
-        speedup=speedup,
-        base_median_ns=_median(base.steps, base.steps.step_ns),
-        other_median_ns=_median(other.steps, other.steps.step_ns),
+        speedup=paired_ratio(*pairs),
+        base_step_ns=typical(pairs[0]),
+        other_step_ns=typical(pairs[1]),
     )
 
 
 def contention(run: RunRecord) -> Contention | None:
     """What loader workers do to the model's own stages; None where no reference was made."""
     reference, loader = run.reference, run.manifest.loader
-    environment = run.manifest.environment
-    if reference is None or loader is None or not loader.num_workers:
+    threads = run.manifest.environment.intra_op_threads
+    if reference is None or loader is None or not loader.num_workers or threads is None:
         return None
-    growth = _ratio(run.steps, reference, _model_ns, drained=False)
-    if growth is None or environment.intra_op_threads is None:
+    pairs = _pairs(run.steps, reference, _model_ns, drained=False)
+    if pairs is None:
         return None
     return Contention(
         workers=loader.num_workers,
-        threads=environment.intra_op_threads,
-        cores=environment.hardware.usable_cores,
-        model_ns=_median(run.steps, _model_ns(run.steps)),
-        model_alone_ns=_median(reference, _model_ns(reference)),
-        growth=growth,
+        threads=threads,
+        cores=run.manifest.environment.hardware.usable_cores,
+        model_ns=typical(pairs[0]),
+        model_alone_ns=typical(pairs[1]),
+        growth=paired_ratio(*pairs),
     )
 
 
@@ -56,28 +56,22 @@ def _model_ns(steps: StepTable) -> Int64Array:
     return taken
 
 
-def _median(steps: StepTable, values: Int64Array) -> float:
-    return float(np.median(values[active_rows(steps)]))
-
-
-def _ratio(
+def _pairs(
     base: StepTable,
     other: StepTable,
     durations: Callable[[StepTable], Int64Array],
     *,
     drained: bool,
-) -> Estimate | None:
-    """Ratio of mean durations over the blocks in which both have active steps."""
+) -> tuple[Values, Values] | None:
+    """Mean durations in the blocks in which both have active steps; None without any."""
     left = _block_means(base, durations(base), drained)
     right = _block_means(other, durations(other), drained)
     shared = sorted(left.keys() & right.keys())
-    if not shared:
-        return None
     over: Values = np.array([left[block] for block in shared])
     under: Values = np.array([right[block] for block in shared])
-    if not (over > 0).all() or not (under > 0).all():
+    if not shared or not (over > 0).all() or not (under > 0).all():
         return None
-    return paired_ratio(over, under)
+    return over, under
 
 
 def _block_means(steps: StepTable, values: Int64Array, drained: bool) -> dict[int, float]:

@@ -100,6 +100,14 @@ def paired_ratio(numerators: Values, denominators: Values, processes: int = 1) -
     return Estimate(math.exp(center), math.exp(center - reach), math.exp(center + reach), count)
 
 
+def typical(values: Values) -> float:
+    """The value of a typical block: trimmed mean of the logs, as `paired_ratio` takes it."""
+    logs = np.log(values)
+    if logs.size < MIN_BLOCKS:
+        return float(np.exp(np.median(logs)))
+    return float(np.exp(mstats.trimmed_mean(logs, limits=(TRIM, TRIM))))
+
+
 def widen_between_processes(mean: Estimate) -> Estimate:
     """A mean of one process instance, with the spread between instances in its interval."""
     if mean.low is None or mean.high is None:

@@ -41,15 +41,17 @@ def main(program: str | None = None) -> None:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "profkit"
         _fail(f"{' '.join(error.format_message().split())} (see {path} --help)")
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; do not complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_ERROR)
+    except OSError as error:
+        _fail(f"{error}: free the place or choose another one")
     except ProfkitError as error:
         _fail(" ".join(str(error).split()))
     except (KeyboardInterrupt, click.Abort):
         click.echo("profkit: interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; do not complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_ERROR)
     sys.exit(result if isinstance(result, int) else 0)
 
 

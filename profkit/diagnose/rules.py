@@ -60,20 +60,13 @@ def input_bound(situation: Situation) -> Verdict | None:
             Evidence("device_idle_in_wait", idle, "share", limit=policy.DEVICE_IDLE_SHARE)
         )
     evidence.append(Evidence("speedup_bound", 1 / (1 - min(share, 0.999)), "ratio"))
-    workers = situation.manifest.loader.num_workers if situation.manifest.loader else None
-    advice = (
-        "Keep the decoded data in memory if it fits."
-        if workers
-        else "Keep the decoded data in memory if it fits; loader workers help only where cores "
-        "are idle."
-    )
     return Verdict(
         kind="input-bound",
         stage=Stage.DATALOADER,
         severity="high" if _least(finding) >= policy.INPUT_BOUND_SHARE else "moderate",
         evidence=tuple(evidence),
         at_stake_share=share,
-        advice=advice,
+        advice=_loading_advice(situation),
     )
 
 
@@ -110,7 +103,13 @@ def other_bound(situation: Situation) -> Verdict | None:
         "other-bound",
         Stage.OTHER,
         policy.OTHER_BOUND_SHARE,
-        "Mark what the loop does outside the stages, or do it less often.",
+        "Nothing but the loader is marked: mark forward, backward and optimizer."
+        if not any(
+            found
+            for stage, found in situation.breakdown.stages.items()
+            if stage not in (Stage.DATALOADER, Stage.OTHER)
+        )
+        else "Mark what the loop does outside the stages, or do it less often.",
     )
 
 
@@ -146,6 +145,16 @@ RULES: tuple[Rule, ...] = (
     other_bound,
     compute_bound,
 )
+
+
+def _loading_advice(situation: Situation) -> str:
+    loader = situation.manifest.loader
+    if loader is not None and loader.source == "memory":
+        return "The data is in memory already: what is left is slicing it, once a batch."
+    advice = "Keep the decoded data in memory if it fits"
+    if loader is not None and loader.num_workers:
+        return advice + "."
+    return advice + "; loader workers help only where cores are idle."
 
 
 def _stage_bound(

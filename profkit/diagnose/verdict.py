@@ -8,6 +8,9 @@ from . import policy
 from .rules import RULES
 from .situation import Situation
 
+SPEEDUP_MEASURED = "speedup_measured"
+"""Evidence: how many times faster the run was that took turns with this one."""
+
 
 def judge(situation: Situation) -> tuple[Verdict, ...]:
     """All verdicts that hold, the one with the most time at stake first; never empty.
@@ -51,15 +54,14 @@ def _noise(deciding: Evidence) -> Evidence | None:
 
 
 def add_comparison(verdicts: tuple[Verdict, ...], seen: Comparison) -> tuple[Verdict, ...]:
-    """The verdicts of the base run, those on its data wait with the speedup that was measured."""
+    """The verdicts of the base run; the first on its data wait gets the speedup as evidence."""
     speedup = seen.speedup
-    measured = Evidence("speedup_measured", speedup.value, "ratio", speedup.low, speedup.high)
-    return tuple(
-        replace(verdict, evidence=(*verdict.evidence, measured))
-        if verdict.stage is Stage.DATALOADER
-        else verdict
-        for verdict in verdicts
-    )
+    measured = Evidence(SPEEDUP_MEASURED, speedup.value, "ratio", speedup.low, speedup.high)
+    for row, verdict in enumerate(verdicts):
+        if verdict.stage is Stage.DATALOADER:
+            told = replace(verdict, evidence=(*verdict.evidence, measured))
+            return (*verdicts[:row], told, *verdicts[row + 1 :])
+    return verdicts
 
 
 def _insufficient(evidence: Evidence, advice: str) -> Verdict:

@@ -117,6 +117,7 @@ class StageClock:
             nothing. Raises `InputError` for what is no stage.
         sink_ns: time spent on handing steps on: what recording cost outside of them.
         foreign_steps: loops that another thread ran while this one was recording.
+        inner_batches: batches asked for inside the steps of another loop.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class StageClock:
         self._flags = 0
         self.sink_ns = 0
         self.foreign_steps = 0
+        self.inner_batches = 0
         # The dictionary's own method: a look-up without a Python call.
         self.stage: Callable[[str], Mark] = _Marks(
             (stage.value, self._make_mark(index)) for index, stage in enumerate(STAGES)
@@ -198,6 +200,17 @@ class StageClock:
         self._due = ended + self._period_ns
         self.sink_ns += ended - began
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a loop over `steps` goes on, or was left without being closed."""
+        return self._thread != 0
+
+    def _shed(self) -> None:
+        """Forget the marks of a step that does not end, but for its opening."""
+        opened = self._closed() + 4
+        del self._events[opened:]
+        self.flag(Flag.PARTIAL)
+
     def _closed(self) -> int:
         """How many of the events belong to closed steps."""
         end = len(self._events)
@@ -234,13 +247,17 @@ class Steps(Generic[T]):
 
     def _iterate_within(self, iterator: Iterator[T]) -> Generator[T, None, None]:
         """Another loader inside an open step: its waits are data wait of that step."""
-        wait = self._clock.stage(Stage.DATALOADER.value)
+        clock = self._clock
+        wait = clock.stage(Stage.DATALOADER.value)
         while True:
             with wait:
                 try:
                     batch = next(iterator)
                 except StopIteration:
                     return
+            clock.inner_batches += 1
+            if len(clock._events) > 2 * clock._capacity:
+                clock._shed()
             yield batch
 
     def _iterate_outermost(self, iterator: Iterator[T]) -> Generator[T, None, None]:

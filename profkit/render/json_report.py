@@ -44,8 +44,8 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "speedup": comparison.speedup.value,
         "speedup_interval": _interval(comparison.speedup),
         "block_pairs": comparison.speedup.blocks,
-        "base_median_ns": comparison.base_median_ns,
-        "other_median_ns": comparison.other_median_ns,
+        "base_step_ns": comparison.base_step_ns,
+        "other_step_ns": comparison.other_step_ns,
     }
 
 

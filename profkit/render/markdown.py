@@ -57,9 +57,10 @@ def _verdicts(report: Report) -> list[str]:
         main, *others = run.verdicts
         sentence = _safe(verdict_sentence(main, run, comparison), 400)
         lines.append(f"- **{_safe(run.manifest.name)}** is **{sentence}**.")
+        lines.append(f"  - next: {_safe(main.advice, 400)}")
         for verdict in others:
             lines.append(f"  - also {_safe(verdict_sentence(verdict, run, comparison), 400)}.")
-        lines.append(f"  - next: {_safe(main.advice, 400)}")
+            lines.append(f"    - next: {_safe(verdict.advice, 400)}")
     if report.comparison is not None and not any(
         verdict.stage is not None and verdict.stage.value == "dataloader"
         for verdict in report.runs[0].verdicts

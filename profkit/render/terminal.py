@@ -33,9 +33,10 @@ def print_report(report: Report, console: Console) -> None:
         main, *others = run.verdicts
         sentence = verdict_sentence(main, run, comparison)
         _line(console, f"verdict, {one_line(run.manifest.name, 30)}", sentence, "bold")
+        _line(console, "  next", main.advice)
         for verdict in others:
             _line(console, "  also", verdict_sentence(verdict, run, comparison))
-        _line(console, "  next", main.advice)
+            _line(console, "    next", verdict.advice)
     for found in first.drilldown:
         console.print()
         _table(console, drilldown_table(found))

@@ -1,7 +1,8 @@
 """Sentences: verdicts, hardware and data in words."""
 
-from ..schema.findings import Comparison, Estimate, RunFindings, Verdict
-from ..schema.run import Environment
+from ..diagnose.verdict import SPEEDUP_MEASURED
+from ..schema.findings import Comparison, Estimate, RunFindings, Summary, Verdict
+from ..schema.run import Environment, ProbeFacts
 from ..schema.stage import Stage
 from .units import (
     binary_size,
@@ -32,7 +33,8 @@ def verdict_sentence(
         comparison: in which this run is the base, where there is one.
     """
     reason = _REASONS.get(verdict.kind, _stage_reason)(verdict, run)
-    if comparison is not None and verdict.stage is Stage.DATALOADER:
+    measured = any(one.name == SPEEDUP_MEASURED for one in verdict.evidence)
+    if comparison is not None and measured:
         reason += "; " + comparison_sentence(comparison)
     return f"{verdict_title(verdict)}: {reason}"
 
@@ -41,13 +43,9 @@ def comparison_sentence(comparison: Comparison) -> str:
     """What the other run's step takes instead of the base's."""
     return (
         f"in {one_line(comparison.other)} the step takes "
-        f"{milliseconds(comparison.other_median_ns)} ms instead of "
-        f"{milliseconds(comparison.base_median_ns)}: {times(comparison.speedup)}"
+        f"{milliseconds(comparison.other_step_ns)} ms instead of "
+        f"{milliseconds(comparison.base_step_ns)}: {times(comparison.speedup)}"
     )
-
-
-def _evidence(verdict: Verdict, name: str) -> float:
-    return next(one.value for one in verdict.evidence if one.name == name)
 
 
 def _stage_reason(verdict: Verdict, run: RunFindings) -> str:
@@ -65,9 +63,12 @@ def _stage_reason(verdict: Verdict, run: RunFindings) -> str:
 
 
 def _input_reason(verdict: Verdict, run: RunFindings) -> str:
-    bound = _evidence(verdict, "speedup_bound")
-    wait = percent(verdict.at_stake_share)
-    return f"{wait} of the step is data wait (without it at most {significant(bound)}× faster)"
+    text = f"{percent(verdict.at_stake_share)} of the step is data wait"
+    bounds = [one.value for one in verdict.evidence if one.name == "speedup_bound"]
+    if run.contention is not None and any(one.kind == "contended" for one in run.verdicts):
+        # The bound takes the other stages as given; under contention they are not.
+        return text
+    return text + "".join(f" (without it at most {significant(one)}× faster)" for one in bounds)
 
 
 def _contention_reason(verdict: Verdict, run: RunFindings) -> str:
@@ -165,17 +166,25 @@ def probe_cost(run: RunFindings) -> tuple[tuple[str, str], ...]:
         if probe.gap is not None:
             continue
         text = plural(probe.steps, "step")
-        if probe.wall_ns is not None and probe.name == "clock":
-            each = probe.wall_ns / max(1, probe.steps)
-            text += f", {duration(each)} a step"
-            if light is not None:
-                text += f" ({percent(each / light.median)} of it)"
-        elif probe.wall_ns is not None:
+        if probe.name == "clock":
+            rows.append((probe.name, f"{text}, {_clock_cost(probe, light)}"))
+            continue
+        if probe.wall_ns is not None:
             text += f", a pass of its own: {duration(probe.wall_ns)}"
         if probe.step_ns is not None and light is not None:
             text += f", its steps {significant(probe.step_ns / light.median)}× as long"
         rows.append((probe.name, text))
     return tuple(rows)
+
+
+def _clock_cost(probe: ProbeFacts, light: Summary | None) -> str:
+    parts = []
+    if probe.step_ns is not None:
+        share = "" if light is None else f" ({percent(probe.step_ns / light.median)} of it)"
+        parts.append(f"marks {duration(probe.step_ns)} in each{share}")
+    if probe.wall_ns is not None:
+        parts.append(f"writing {duration(probe.wall_ns)} in all, between steps")
+    return ", ".join(parts)
 
 
 def step_estimate(estimate: Estimate) -> str:

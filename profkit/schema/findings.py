@@ -76,7 +76,8 @@ class Contention:
 
     Attributes:
         workers, threads, cores: what wants to run, and on how many cores.
-        model_ns, model_alone_ns: median of forward to optimizer with and without workers.
+        model_ns, model_alone_ns: forward to optimizer in a typical block, with and without
+            workers.
         growth: ratio of the two (block pairs).
     """
 
@@ -123,13 +124,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two runs that took turns in one process: how many times faster `other` is than `base`."""
+    """Two runs that took turns in one process: how many times faster `other` is than `base`.
+
+    `base_step_ns` and `other_step_ns` are what a step takes in a typical block: the same
+    trimmed mean of logs, over the same blocks, that the speedup is.
+    """
 
     base: str
     other: str
     speedup: Estimate
-    base_median_ns: float
-    other_median_ns: float
+    base_step_ns: float
+    other_step_ns: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -65,8 +65,9 @@ class ProbeFacts:
     Attributes:
         name: `clock`, `torch`, `stacks` or `lines`.
         steps: steps that it saw.
-        wall_ns: how long its pass took, set-up and writing included.
-        step_ns: median step in its pass; beside the light pass it gives the slow-down.
+        wall_ns: how long its pass took, set-up and writing included; for the clock, writing.
+        step_ns: median step in its pass; beside the light pass it gives the slow-down. For the
+            clock, what its marks cost in each step.
         detail: rate, file, in words.
         gap: why it could not work, else None.
     """

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import msgspec
 
+from ..errors import RunError
+
 TORCH = Path("passes", "torch")
 STACKS = Path("passes", "stacks", "stacks.txt")
 LINES = Path("passes", "lines")
@@ -11,12 +13,16 @@ TENSORBOARD = "tensorboard"
 """Beside the run directories: one folder a run, as TensorBoard wants it."""
 
 
-def read_stacks(run: Path) -> str | None:
-    """py-spy's raw text, None where there is none."""
+def read_stacks(run: Path) -> str:
+    """py-spy's raw text.
+
+    Raises:
+        RunError: it cannot be read.
+    """
     try:
         return (run / STACKS).read_text("utf-8", "replace")
-    except OSError:
-        return None
+    except OSError as error:
+        raise RunError(f"cannot read {STACKS.name}: {error.strerror or error}") from error
 
 
 def read_lines(run: Path) -> list[object]:

@@ -26,6 +26,12 @@ REFERENCE = "reference.arrow"
 SET_MANIFEST = "runs.json"
 """In a directory that holds several run directories: their names, in order."""
 
+_OWN_NAMES = frozenset(
+    {MANIFEST, STEPS, MARKS, REFERENCE, SET_MANIFEST}
+    | {"passes", "figures", "report.md", "tensorboard"}
+)
+"""All that profkit writes into an output directory, beside the run directories of a set."""
+
 _STEP_COLUMNS = (
     "start_ns",
     "end_ns",
@@ -55,9 +61,10 @@ def check_directory(path: Path, *, force: bool = False) -> None:
         raise _unwritable(path, error) from error
     if not force:
         raise OutputError(f"{path} already exists: choose another path, or pass --force")
-    if not path.is_dir() or not _is_output(path):
+    foreign = _foreign(path)
+    if foreign is not None:
         raise OutputError(
-            f"{path} was not written by profkit and is left alone: choose another path"
+            f"{foreign} was not written by profkit, so nothing is removed: choose another path"
         )
 
 
@@ -76,8 +83,25 @@ def create_directory(path: Path, *, force: bool = False) -> None:
         raise _unwritable(path, error) from error
 
 
-def _is_output(path: Path) -> bool:
-    return (path / MANIFEST).is_file() or (path / SET_MANIFEST).is_file()
+def _foreign(path: Path) -> Path | None:
+    """Something in an output directory that profkit did not write there; None if all is its own.
+
+    Other tools write a `run.json` too, and people leave notes beside a report.
+    """
+    own = {*_OWN_NAMES}
+    try:
+        if (path / SET_MANIFEST).is_file():
+            own |= set(_read_set(path))
+        else:
+            _read_manifest(path / MANIFEST)
+    except RunError:
+        return path
+    for child in path.iterdir():
+        if child.name not in own:
+            return child
+        if child.name not in _OWN_NAMES and (found := _foreign(child)) is not None:
+            return found
+    return None
 
 
 def _unwritable(path: Path, error: OSError) -> OutputError:
@@ -184,11 +208,14 @@ def find_runs(path: Path) -> tuple[Path, ...]:
     """
     if is_run(path):
         return (path,)
-    listing = path / SET_MANIFEST
-    if listing.is_file():
-        names = _decode(listing, dict[str, object]).get("runs")
-        found = tuple(path / str(name) for name in names) if isinstance(names, list) else ()
-        found = tuple(run for run in found if is_run(run))
+    if (path / SET_MANIFEST).is_file():
+        found = tuple(path / name for name in _read_set(path))
+        lost = [run.name for run in found if not is_run(run)]
+        if lost:
+            raise RunError(
+                f"{path} should hold the run {', '.join(lost)}, which has no {MANIFEST}: give the "
+                "run directories that are left"
+            )
     elif path.is_dir():
         found = tuple(sorted(child.parent for child in path.glob(f"*/{MANIFEST}")))
     else:
@@ -231,9 +258,28 @@ class _Version(msgspec.Struct):
     schema: int
 
 
+class _Set(msgspec.Struct):
+    runs: tuple[str, ...]
+
+
+def _read_set(directory: Path) -> tuple[str, ...]:
+    """The names of the run directories that a directory holds."""
+    path = directory / SET_MANIFEST
+    _check_version(path)
+    names = _decode(path, _Set).runs
+    if any(Path(name).name != name for name in names):
+        raise RunError(f"{path} names runs elsewhere: it is damaged or not profkit's")
+    return names
+
+
 def _read_manifest(path: Path) -> RunManifest:
     if not path.is_file():
         raise RunError(f"{path.parent} is no run directory: it has no {MANIFEST}")
+    _check_version(path)
+    return _decode(path, RunManifest)
+
+
+def _check_version(path: Path) -> None:
     version = _decode(path, _Version).schema
     if version > SCHEMA_VERSION:
         raise RunError(
@@ -242,7 +288,6 @@ def _read_manifest(path: Path) -> RunManifest:
         )
     if version < 1:
         raise RunError(f"{path} is schema {version}: there is no such version; record it again")
-    return _decode(path, RunManifest)
 
 
 def _read_batches(path: Path, schema: pa.Schema, gaps: list[str]) -> pa.Table | None:

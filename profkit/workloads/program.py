@@ -57,6 +57,11 @@ class Program:
         self._batches = iter(self.source)
         self.left_in_epoch = len(self.source)
 
+    def skip(self, count: int) -> None:
+        """Take batches of this epoch without training on them."""
+        for _ in islice(self._batches, count):
+            self.left_in_epoch -= 1
+
     def run(
         self,
         clock: StageClock,

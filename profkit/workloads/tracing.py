@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..probe.marks import StageClock
 from ..recorder import Recorder, new_manifest
 from ..schema.run import DataFacts, LoaderFacts
+from ..schema.steps import MarkTable, StepTable
 from ..store.passes import TENSORBOARD
 from ..store.run_directory import REFERENCE, RunWriter, read_run
 from .mnist import MNIST, open_dataset
@@ -88,13 +89,21 @@ def look_up(order: TraceOrder, show: Show) -> Setting:
         allow_download=order.allow_download,
         announce=lambda what: show(what, 0.0),
     )
+    dataset = open_dataset(files, train=True)
+    batch_size = order.batch_size or workload.batch_size
+    batches, ahead = -(-len(dataset) // batch_size), order.num_workers * PREFETCH
+    if order.num_workers and batches <= ahead + order.num_workers:
+        raise InputError(
+            f"an epoch of {batches} batches is over before {order.num_workers} workers, {ahead} "
+            "batches ahead, are in their stride: use fewer workers or a smaller --batch-size"
+        )
     return Setting(
         order=order,
         workload=workload,
         files=files,
-        dataset=open_dataset(files, train=True),
+        dataset=dataset,
         device=device,
-        batch_size=order.batch_size or workload.batch_size,
+        batch_size=batch_size,
     )
 
 
@@ -128,19 +137,19 @@ def _run(setting: Setting, directory: Path, show: Show) -> None:
         }
         programs = {name: _program(setting, name, order.num_workers) for name in order.sources}
         variants = [
-            Variant(programs[name], recorders[name].clock, _stale(order, name))
+            Variant(programs[name], recorders[name].clock, *_ahead(order, name))
             for name in order.sources
         ]
         if DATALOADER in order.sources and order.num_workers:
-            variants.append(_reference(setting, recorders[DATALOADER].path, stack))
-        done = 0
+            variants.append(_reference(setting, recorders[DATALOADER], stack))
 
-        def advance(steps: int) -> None:
-            nonlocal done
-            done += steps
+        def advance(active: int) -> None:
+            done = min(active, order.steps)
             show(f"timing {done} of {order.steps} steps", _TIMING_SHARE * done / order.steps)
 
         block = max(1, min(_BLOCK_STEPS, order.steps // _LEAST_BLOCKS))
+        if setting.device == "cuda":
+            block = max(2, block)  # the last step of each waits for the device
         advance(0)
         take_turns(variants, steps=order.steps, block_steps=block, seed=order.seed, advance=advance)
         _drill_down(setting, recorders, programs, directory, show)
@@ -166,7 +175,13 @@ def _drill_down(
             return setting.make_source(name, order.num_workers, worker_init_fn)
 
         facts = run_pass(
-            probe, program, renew, run, directory / TENSORBOARD / name, _median_step_ns(run)
+            probe,
+            program,
+            renew,
+            run,
+            directory / TENSORBOARD / name,
+            _median_step_ns(run),
+            order.num_workers if name == DATALOADER else 0,
         )
         recorders[name].probe(facts)
 
@@ -197,16 +212,23 @@ def _program(setting: Setting, name: str, workers: int) -> Program:
     return Program(setting.workload, source, setting.device, setting.order.seed)
 
 
-def _stale(order: TraceOrder, name: str) -> int:
-    return order.num_workers * PREFETCH if name == DATALOADER else 0
+def _ahead(order: TraceOrder, name: str) -> tuple[int, int]:
+    """Loader workers, and how many batches each makes ahead."""
+    return (order.num_workers, PREFETCH) if name == DATALOADER else (0, 0)
 
 
-def _reference(setting: Setting, run: Path, stack: ExitStack) -> Variant:
+def _reference(setting: Setting, recorder: Recorder, stack: ExitStack) -> Variant:
     """The same loop without loader workers: what tells contention from slow loading."""
-    writer = RunWriter(run)
+    writer = RunWriter(recorder.path)
     stack.callback(writer.close)
-    clock = StageClock(lambda steps, marks: writer.append(steps, name=REFERENCE))
-    return Variant(_program(setting, DATALOADER, 0), clock)
+
+    def keep(steps: StepTable, marks: MarkTable) -> None:
+        try:
+            writer.append(steps, name=REFERENCE)
+        except OSError as error:
+            recorder.gap(f"the reference without workers could not be written: {error}")
+
+    return Variant(_program(setting, DATALOADER, 0), StageClock(keep))
 
 
 def _median_step_ns(run: Path) -> float:

@@ -22,13 +22,24 @@ class Variant:
     Attributes:
         program: what runs.
         clock: where its steps go.
-        stale: batches at a block's start that were made during another one's block: loader
-            workers × prefetch.
+        workers: loader workers; they go on while the others run, until their queue is full.
+        prefetch: batches that each of them makes ahead.
     """
 
     program: Program
     clock: StageClock
-    stale: int = 0
+    workers: int = 0
+    prefetch: int = 0
+
+    @property
+    def stale(self) -> int:
+        """Batches at a block's start that were made during another one's block."""
+        return self.workers * self.prefetch
+
+    @property
+    def least_epoch(self) -> int:
+        """Batches that an epoch must have for a block to have an active step."""
+        return self.stale + self.workers + 1
 
 
 def take_turns(
@@ -41,43 +52,52 @@ def take_turns(
 ) -> None:
     """Run all variants for at least `steps` active steps each.
 
-    The first block of each is warm-up. All do the same number of steps in a round, so that
-    block k of one has its pair in block k of another; within a round the order is random,
-    and the next round reverses it (ABBA).
+    The first block of each is warm-up. In a round each runs one block, so that block k of one
+    has its pair in block k of another; the order within a round is random, and the next round
+    reverses it (ABBA).
+
+    A block of a variant with workers begins by taking the stale batches without training on
+    them. Were they trained on, the workers would win a lead that the block's steps then use up,
+    and its data wait would come out too small. With an empty queue the first batch is late, so
+    one step a worker is warm-up; from then on the loop is in its steady state.
 
     Args:
-        variants: share data and batch size, so that their epochs end together.
+        variants: programs; an epoch of each has at least `least_epoch` batches.
         steps: active steps a variant.
         block_steps: active steps a block; fewer at an epoch's end.
         seed: of the order; the global random streams are left alone.
-        advance: told how many active steps the round has brought.
+        advance: told how many active steps every variant has by now.
     """
-    stale = max(variant.stale for variant in variants)
-    order = list(variants)
     shuffle = random.Random(seed).shuffle
-    for variant in order:
+    order = list(range(len(variants)))
+    active = [0 for _ in variants]
+    for variant in variants:
         _run_block(variant, block_steps, warmup=block_steps)
-    active, turn = 0, 0
-    while active < steps:
+    turn = 0
+    while min(active) < steps:
         if turn % 2 == 0:
             shuffle(order)
         else:
             order.reverse()
         turn += 1
-        done = 0
-        for variant in order:
-            # Workers start anew with an epoch: its first batches are warm-up like stale ones.
-            done = _run_block(variant, block_steps + stale, warmup=variant.stale)
-        gained = max(0, done - stale)
-        active += gained
-        advance(min(gained, steps - active + gained))
+        for index in order:
+            variant = variants[index]
+            warmup = variant.workers
+            done = _run_block(variant, block_steps + warmup, warmup=warmup)
+            active[index] += max(0, done - warmup)
+        advance(min(active))
     for variant in variants:
         variant.program.stop_feeding()
         variant.clock.flush()
 
 
 def _run_block(variant: Variant, count: int, *, warmup: int) -> int:
-    done = variant.program.run(variant.clock, count, warmup=warmup)
+    program = variant.program
+    if variant.stale:
+        if program.left_in_epoch < variant.least_epoch:
+            program.begin_epoch()
+        program.skip(variant.stale)
+    done = program.run(variant.clock, count, warmup=warmup)
     if variant.stale:
         wait_for_idle_workers()
     return done

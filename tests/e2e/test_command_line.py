@@ -129,6 +129,11 @@ def test_every_stage_can_be_asked_for(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = shown(tmp_path)["runs"][0]  # type: ignore[index]
     seen = {(one["stage"], one["probe"]) for one in found["drilldown"]}
+    (sliced,) = (
+        one for one in found["drilldown"] if (one["stage"], one["probe"]) == ("dataloader", "lines")
+    )
+    # The source that the pass itself started is seen in all of its steps.
+    assert max(cost["count"] for cost in sliced["costs"]) >= sliced["steps"]
     assert {("forward", "torch"), ("optimizer", "lines"), ("backward", "torch")} <= seen
     (lines,) = (
         one for one in found["drilldown"] if (one["stage"], one["probe"]) == ("backward", "lines")
@@ -193,6 +198,7 @@ BAD = {
     "unknown stage": (("trace", "--stage", "loss"), "'loss' is not one of"),
     "unknown workload": (("trace", "--workload", "gpt"), "'gpt' is not one of"),
     "negative steps": (("trace", "--steps", "-3"), "-3 is not in the range"),
+    "too many workers": (("trace", "--num-workers", "90"), "use fewer workers"),
     "no number": (("trace", "--steps", "many"), "'many' is not a valid integer"),
     "unknown probe": (("trace", "--probe", "perf"), "'perf' is no probe"),
     "unknown option": (("trace", "--step", "3"), "--step"),

@@ -40,6 +40,17 @@ def test_a_drained_step_counts_for_the_block_but_not_for_the_stages() -> None:
     steps.flags[7] |= int(Flag.DRAIN)
     assert 7 not in active_rows(steps)
     assert 7 in active_rows(steps, drained=True)
+    steps = make_steps({Stage.FORWARD: [10] * 9 + [100] + [10] * 9 + [100]}, 20, block=10)
+    steps.flags[[9, 19]] |= int(Flag.DRAIN)
+    found = break_down(steps)
+    assert found.steps is not None
+    assert found.mean_step_ns is not None
+    assert (found.steps.count, found.steps.median, found.mean_step_ns.value) == (18, 10, 19)
+
+
+def test_blocks_that_took_turns_are_not_halved() -> None:
+    steps = make_steps({Stage.FORWARD: 10}, count=120, block=10)
+    assert [block.size for block in blocks(steps, active_rows(steps))] == [10] * 12
 
 
 def test_no_steps_is_said_and_not_computed() -> None:

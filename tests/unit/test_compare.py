@@ -17,6 +17,7 @@ def test_runs_that_took_turns_are_compared_block_by_block() -> None:
     assert found is not None
     assert found.speedup.value == pytest.approx(4)
     assert (found.base, found.other, found.speedup.blocks) == ("a", "b", 8)
+    assert found.base_step_ns / found.other_step_ns == pytest.approx(found.speedup.value)
 
 
 def test_runs_that_did_not_take_turns_are_not_compared() -> None:
@@ -44,5 +45,5 @@ def test_contention_is_the_growth_of_the_models_stages() -> None:
     assert found is not None
     assert found.growth.value == pytest.approx(3)
     assert (found.workers, found.threads, found.cores) == (2, 2, 2)
-    assert (found.model_ns, found.model_alone_ns) == (90, 30)
+    assert (found.model_ns, found.model_alone_ns) == (pytest.approx(90), pytest.approx(30))
     assert contention(run) is None

@@ -16,7 +16,7 @@ def spin(seconds: float) -> None:
 def test_a_known_ratio_of_costs_is_found() -> None:
     def slow(batch: int, clock: object) -> None:
         with clock.stage("forward"):  # type: ignore[attr-defined]
-            spin(0.006)
+            spin(0.012)
         with clock.stage("backward"):  # type: ignore[attr-defined]
             spin(0.001)
 

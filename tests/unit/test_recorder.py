@@ -8,6 +8,7 @@ import pytest
 
 import profkit
 from profkit.errors import InputError, OutputError
+from profkit.recorder import shown_command
 from profkit.schema.stage import Stage
 from profkit.store.run_directory import read_run
 
@@ -27,7 +28,8 @@ def test_a_loop_is_recorded_with_its_ending_and_the_probes_cost(tmp_path: Path) 
     (clock,) = run.manifest.probes
     assert (clock.name, clock.steps) == ("clock", 5)
     assert clock.wall_ns is not None
-    assert clock.wall_ns > 0
+    assert clock.step_ns is not None
+    assert min(clock.wall_ns, clock.step_ns) > 0
     breakdown = profkit.report(tmp_path / "mine").runs[0].breakdown
     assert (breakdown.warmup, breakdown.stages[Stage.BACKWARD]) == (2, None)
 
@@ -130,3 +132,29 @@ assert before == (np.random.get_state()[1].tolist(), random.getstate())
         [sys.executable, "-c", script, str(tmp_path / "mine")], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_an_iterator_that_is_kept_is_stated_and_costs_no_memory(tmp_path: Path) -> None:
+    with profkit.record(tmp_path / "mine") as recorder:
+        kept = iter(recorder.steps(range(5)))
+        next(kept)
+        for _ in range(50):
+            train(recorder, 2000)
+        assert len(recorder.clock._events) < 500_000
+    (gap,) = read_run(tmp_path / "mine").manifest.gaps
+    assert "100000 batches" in gap
+    assert "was its iterator kept?" in gap
+    del kept
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (["/home/me/train.py", "--lr", "0.1"], "train.py --lr 0.1"),
+        (["profkit", "trace", "--data-dir", "/data/mnist"], "profkit trace --data-dir mnist"),
+        (["t.py", "--out=/home/me/x", "a/b"], "t.py --out=x a/b"),
+        (["t.py", "--api-key", "s3cret", "--token=abc", "z"], "t.py --api-key *** --token=*** z"),
+    ],
+)
+def test_a_command_shows_no_directories_and_no_secrets(given: list[str], shown: str) -> None:
+    assert shown_command(given) == shown

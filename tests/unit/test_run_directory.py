@@ -158,11 +158,28 @@ def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
     assert list(directory.iterdir()) == []
 
 
-def test_force_removes_only_what_profkit_wrote(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("years of work")
+@pytest.mark.parametrize("extra", ["notes.txt", "a/model.pt", "a/passes.txt"])
+def test_force_removes_only_what_profkit_wrote(tmp_path: Path, extra: str) -> None:
+    place = tmp_path / "set"
+    write(place / "a")
+    write_set(place, ("a",))
+    (place / "report.md").write_text("# report")
+    (place / extra).write_text("years of work")
+    with pytest.raises(OutputError, match=f"{extra} was not written by profkit"):
+        create_directory(place, force=True)
+    assert (place / extra).read_text() == "years of work"
+    assert len(read_run(place / "a").steps) == 3
+    (place / extra).unlink()
+    create_directory(place, force=True)
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ['{"experiment": "another tool"}', '{"schema": 1}', "{"])
+def test_another_tools_run_json_is_left_alone(tmp_path: Path, content: str) -> None:
+    (tmp_path / MANIFEST).write_text(content)
     with pytest.raises(OutputError, match="was not written by profkit"):
         create_directory(tmp_path, force=True)
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+    assert (tmp_path / MANIFEST).read_text() == content
 
 
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
@@ -186,8 +203,19 @@ def test_runs_are_found_in_the_directory_that_holds_them(tmp_path: Path) -> None
     for name in ("a", "b"):
         write(tmp_path / "set" / name)
     assert [run.name for run in find_runs(tmp_path / "set")] == ["a", "b"]
-    write_set(tmp_path / "set", ("b", "a", "gone"))
+    write_set(tmp_path / "set", ("b", "a"))
     assert [run.name for run in find_runs(tmp_path / "set")] == ["b", "a"]
+    write_set(tmp_path / "set", ("b", "gone"))
+    with pytest.raises(RunError, match=r"the run gone, which has no run\.json"):
+        find_runs(tmp_path / "set")
+    for content, message in (
+        ('{"schema": 9, "runs": []}', "upgrade profkit"),
+        ('{"schema": 1, "runs": ["../b"]}', "names runs elsewhere"),
+        ('{"schema": 1, "runs": 3}', "damaged"),
+    ):
+        (tmp_path / "set" / "runs.json").write_text(content)
+        with pytest.raises(RunError, match=message):
+            find_runs(tmp_path / "set")
     assert find_runs(tmp_path / "set" / "a") == (tmp_path / "set" / "a",)
 
 

@@ -9,8 +9,8 @@ from conftest import make_manifest, make_steps
 from profkit.analyze.breakdown import break_down
 from profkit.diagnose.rules import contended
 from profkit.diagnose.situation import Situation
-from profkit.diagnose.verdict import judge
-from profkit.schema.findings import Contention, Estimate
+from profkit.diagnose.verdict import add_comparison, judge
+from profkit.schema.findings import Comparison, Contention, Estimate
 from profkit.schema.stage import Stage
 
 D, T, F, B, P, X = Stage
@@ -123,3 +123,12 @@ def test_contention_comes_before_the_wait_that_it_puts_in_doubt() -> None:
 def test_a_contended_model_is_not_called_slow() -> None:
     kinds = [v.kind for v in judge(replace(situation(d=10, f=45, b=45), contention=contention(8)))]
     assert kinds == ["contended", "input-bound"]
+
+
+def test_the_measured_speedup_goes_to_the_first_verdict_on_the_data_wait() -> None:
+    seen = Comparison("a", "b", Estimate(9.0, 8.0, 10.0, 12), 9e6, 1e6)
+    found = judge(replace(situation(d=62, f=19, b=19), contention=contention(1.4)))
+    told = add_comparison(found, seen)
+    assert [any(e.name == "speedup_measured" for e in v.evidence) for v in told] == [True, False]
+    (alone,) = add_comparison(judge(situation(d=1, f=20, b=20, p=59)), seen)
+    assert not any(e.name == "speedup_measured" for e in alone.evidence)
