@@ -4,6 +4,7 @@ Nothing else may run on the machine meanwhile. Takes about five minutes on two c
 """
 
 import argparse
+import json
 import random
 import subprocess
 import sys
@@ -56,11 +57,11 @@ class TinyLoop:
                 optimizer.zero_grad()
 
 
-def measure_marks(run: Path, pairs: int, steps: int) -> list[str]:
-    """The marked loop beside the plain one, in blocks that take turns."""
+def pair_blocks(run: Path, pairs: int, steps: int) -> dict[str, list[float]]:
+    """The marked loop beside the plain one in this process, in blocks that take turns: µs."""
     loop = TinyLoop()
     order = random.Random(0)
-    plain_us, added_us = [], []
+    found: dict[str, list[float]] = {"plain": [], "added": []}
     with profkit.record(run) as recorder:
         loop.plain(steps)
         loop.marked(steps, recorder)
@@ -73,24 +74,54 @@ def measure_marks(run: Path, pairs: int, steps: int) -> list[str]:
                 else:
                     loop.plain(steps)
                 taken[marked] = (time.perf_counter_ns() - began) / steps / 1e3
-            plain_us.append(taken[False])
-            added_us.append(taken[True] - taken[False])
-    draws = np.random.default_rng(0).choice(added_us, (2000, pairs))
-    low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975))
-    verdict = "met" if high <= TARGET_US else "missed"
+            found["plain"].append(taken[False])
+            found["added"].append(taken[True] - taken[False])
+    return found
+
+
+def measure_marks(scratch: Path, processes: int, pairs: int, steps: int) -> list[str]:
+    """The cost of the marks over several processes, one after the other."""
+    found = []
+    for process in range(processes):
+        command = [
+            sys.executable,
+            "-m",
+            "experiments.overhead",
+            "--one",
+            str(scratch / f"{process}"),
+        ]
+        command += ["--pairs", str(pairs), "--steps", str(steps)]
+        shown = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+        found.append(json.loads(shown.stdout))
+    medians = [float(np.median(one["added"])) for one in found]
+    pooled = [value for one in found for value in one["added"]]
+    # Processes are what was drawn, pairs within them: both are resampled.
+    draw = np.random.default_rng(0)
+    resampled = []
+    for _ in range(2000):
+        picked = draw.integers(processes, size=processes)
+        resampled.append(
+            np.median([np.median(draw.choice(found[one]["added"], pairs)) for one in picked])
+        )
+    low, high = np.quantile(resampled, (0.025, 0.975))
+    middle = float(np.median(medians))
+    verdict = "met" if middle <= TARGET_US else "missed"
     return [
         "## Explicit marks: a step of six stages",
         "",
-        f"Linear(8, 8), {pairs} pairs of blocks of {steps} steps in random order, one process, "
-        "writing to disk included. Median (quartiles) over the pairs.",
+        f"Linear(8, 8) at batch 8, one thread; {processes} processes, {pairs} pairs of blocks of "
+        f"{steps} steps in random order in each, writing to disk included. Median (quartiles).",
         "",
         "| | µs a step |",
         "|---|---:|",
-        f"| plain loop | {spread(plain_us)} |",
-        f"| added by marks and recording | {spread(added_us)} |",
+        f"| plain loop | {spread([value for one in found for value in one['plain']])} |",
+        f"| added by marks and recording, all pairs | {spread(pooled)} |",
+        f"| added, median of each process | {', '.join(f'{one:.2f}' for one in medians)} |",
         "",
-        f"Median added: {np.median(added_us):.2f} µs, 95 % interval {low:.2f} to {high:.2f} "
-        f"(bootstrap over pairs); target at most {TARGET_US:g} µs: **{verdict}**.",
+        f"Median of the processes: {middle:.2f} µs, 95 % interval {low:.2f} to {high:.2f} "
+        f"(bootstrap over processes and pairs); target at most {TARGET_US:g} µs: **{verdict}**"
+        + ("" if high <= TARGET_US or middle > TARGET_US else ", but not surely")
+        + ".",
         "",
     ]
 
@@ -170,14 +201,19 @@ def measure_start(pairs: int) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=100)
+    parser.add_argument("--processes", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=60)
     parser.add_argument("--steps", type=int, default=1000, help="steps a block")
     parser.add_argument("--long", type=int, default=1_000_000, help="steps of the memory run")
     parser.add_argument("--starts", type=int, default=30)
     parser.add_argument("-o", "--output", type=Path, default=REPORT)
+    parser.add_argument("--one", type=Path, metavar="RUN", help="one process of the marks, as JSON")
     given = parser.parse_args()
+    if given.one is not None:
+        print(json.dumps(pair_blocks(given.one, given.pairs, given.steps)))
+        return
     with tempfile.TemporaryDirectory() as scratch:
-        marks = measure_marks(Path(scratch, "marks"), given.pairs, given.steps)
+        marks = measure_marks(Path(scratch), given.processes, given.pairs, given.steps)
         memory = measure_memory(Path(scratch, "memory"), given.long)
         starts = measure_start(given.starts)
         begin = head(

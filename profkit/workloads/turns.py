@@ -88,7 +88,6 @@ def take_turns(
         advance(min(active))
     for variant in variants:
         variant.program.stop_feeding()
-        variant.clock.flush()
 
 
 def _run_block(variant: Variant, count: int, *, warmup: int) -> int:
@@ -98,6 +97,7 @@ def _run_block(variant: Variant, count: int, *, warmup: int) -> int:
             program.begin_epoch()
         program.skip(variant.stale)
     done = program.run(variant.clock, count, warmup=warmup)
+    variant.clock.flush()  # the others may take long, and a kill may come meanwhile
     if variant.stale:
         wait_for_idle_workers()
     return done

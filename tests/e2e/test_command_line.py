@@ -256,10 +256,10 @@ def start(place: Path) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
-    steps = place / "out" / "dataloader" / "steps.arrow"
+    steps = [place / "out" / name / "steps.arrow" for name in ("dataloader", "memory")]
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
-        if steps.exists() and steps.stat().st_size > 8000:
+        if all(path.exists() and path.stat().st_size > 8000 for path in steps):
             return process
         time.sleep(0.05)
     raise AssertionError(process.communicate())
