@@ -217,8 +217,9 @@ def main() -> None:
         memory = measure_memory(Path(scratch, "memory"), given.long)
         starts = measure_start(given.starts)
         begin = head(
-            "What recording costs", "python -m experiments.overhead", Path(scratch, "marks")
+            "What recording costs", "python -m experiments.overhead", Path(scratch, "memory")
         )
+    given.output.parent.mkdir(parents=True, exist_ok=True)
     given.output.write_text("\n".join([*begin, *marks, *memory, *starts]))
     print(given.output)
 
