@@ -49,13 +49,13 @@ def trace(out: Path, options: tuple[str, ...], seed: int) -> dict[str, Any]:
 def section(name: str, options: tuple[str, ...], reports: list[dict[str, Any]]) -> list[str]:
     """One setting: its stages, speedup and verdicts over the processes."""
     sources = [run["run"]["name"] for run in reports[0]["runs"]]
-    count = reports[0]["runs"][0]["steps"]["count"]
+    counts = [run["steps"]["count"] for report in reports for run in report["runs"]]
     lines = [
         f"## {name}",
         "",
-        f"`profkit trace {' '.join(options)}` in {len(reports)} processes, {count} steps a source "
-        "each. Median (quartiles) over the processes of each one's median ms a step, and of its "
-        "share.",
+        f"`profkit trace {' '.join(options)}` in {len(reports)} processes, {min(counts)} to "
+        f"{max(counts)} steps a source in each. Median (quartiles) over the processes of each "
+        "one's median ms a step, and of its share.",
         "",
         "| stage | " + " | ".join(f"{source}: ms | share, %" for source in sources) + " |",
         "|---|" + "---:|" * (2 * len(sources)),
@@ -112,7 +112,7 @@ def main() -> None:
             first / "dataloader",
         )
     stages = "figures/dataloader-vs-memory-stages.svg"
-    lines += [f"- data: real MNIST, {given.processes} seeds", ""]
+    lines[-1:] = [f"- data: real MNIST, {given.processes} seeds", ""]
     lines += [f"![FastMLP, 0 workers, first process: mean step and its stages]({stages})", ""]
     for name, options in SETTINGS.items():
         lines += section(name, options, reports[name])
