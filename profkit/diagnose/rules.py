@@ -59,7 +59,7 @@ def input_bound(situation: Situation) -> Verdict | None:
         evidence.append(
             Evidence("device_idle_in_wait", idle, "share", limit=policy.DEVICE_IDLE_SHARE)
         )
-    evidence.append(Evidence("speedup_bound", 1 / (1 - min(share, 0.999)), "ratio"))
+    evidence.append(Evidence("speedup_without_wait", 1 / (1 - min(share, 0.999)), "ratio"))
     return Verdict(
         kind="input-bound",
         stage=Stage.DATALOADER,

@@ -10,7 +10,8 @@ from ..schema.trace import ANNOTATION, OPERATOR, TraceTable, stage_range
 
 _FRAME = re.compile(r"(?P<file>.+)\((?P<line>\d+)\): .+")
 _TORCH = re.compile(r"(?:.*/)?torch/.+")
-_OWN = re.compile(r"(?:.*/)?profkit/probe/.+")
+_OWN = re.compile(r"(?:.*/)?profkit/(?:probe/.+|workloads/program\.py)")
+"""profkit's marks, and its training loop: both only stand around what costs."""
 
 
 def operator_sources(trace: TraceTable) -> dict[str, dict[str, str]]:

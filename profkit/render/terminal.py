@@ -59,7 +59,7 @@ def _table(console: Console, table: Table) -> None:
         drawn.add_column(Text(name), justify="right" if number else "left", no_wrap=True)
     # Only the last column of words may be cut: half a place or number is of no use.
     widths = [max(map(len, column)) + 3 for column in zip(table.head, *table.rows, strict=True)]
-    room = max(12, console.width - sum(widths[:-1]))
+    room = max(12, console.width - sum(widths[:-1]) - 4)
     for row in table.rows:
         last = row[-1] if table.numbers[-1] else one_line(row[-1], room)
         drawn.add_row(*(Text(cell) for cell in (*row[:-1], last)))

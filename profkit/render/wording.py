@@ -33,8 +33,7 @@ def verdict_sentence(
         comparison: in which this run is the base, where there is one.
     """
     reason = _REASONS.get(verdict.kind, _stage_reason)(verdict, run)
-    measured = any(one.name == SPEEDUP_MEASURED for one in verdict.evidence)
-    if comparison is not None and measured:
+    if comparison is not None and _is_measured(verdict):
         reason += "; " + comparison_sentence(comparison)
     return f"{verdict_title(verdict)}: {reason}"
 
@@ -46,6 +45,10 @@ def comparison_sentence(comparison: Comparison) -> str:
         f"{milliseconds(comparison.other_step_ns)} ms instead of "
         f"{milliseconds(comparison.base_step_ns)}: {times(comparison.speedup)}"
     )
+
+
+def _is_measured(verdict: Verdict) -> bool:
+    return any(one.name == SPEEDUP_MEASURED for one in verdict.evidence)
 
 
 def _stage_reason(verdict: Verdict, run: RunFindings) -> str:
@@ -64,11 +67,13 @@ def _stage_reason(verdict: Verdict, run: RunFindings) -> str:
 
 def _input_reason(verdict: Verdict, run: RunFindings) -> str:
     text = f"{percent(verdict.at_stake_share)} of the step is data wait"
-    bounds = [one.value for one in verdict.evidence if one.name == "speedup_bound"]
-    if run.contention is not None and any(one.kind == "contended" for one in run.verdicts):
-        # The bound takes the other stages as given; under contention they are not.
+    without = {one.name: one.value for one in verdict.evidence}.get("speedup_without_wait")
+    # It takes the other stages as given: beside a measured speedup, or where workers slow the
+    # model down, it would contradict what is known better.
+    known_better = _is_measured(verdict) or any(one.kind == "contended" for one in run.verdicts)
+    if without is None or known_better:
         return text
-    return text + "".join(f" (without it at most {significant(one)}× faster)" for one in bounds)
+    return f"{text} (without it alone {significant(without)}× faster)"
 
 
 def _contention_reason(verdict: Verdict, run: RunFindings) -> str:
