@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from itertools import takewhile
 
 import numpy as np
 
@@ -58,8 +59,8 @@ def _place(stack: str) -> str | None:
     frames = [match for frame in stack.split(";") if (match := _FRAME.fullmatch(frame))]
     if not frames:
         return None
-    outside = (
-        f for f in frames if not _TORCH.fullmatch(f["file"]) and not _OWN.fullmatch(f["file"])
-    )
-    frame = next(outside, frames[0])
+    # Whatever called profkit's marks or its training loop stands outside of the stage.
+    inside = list(takewhile(lambda frame: not _OWN.fullmatch(frame["file"]), frames))
+    outside_torch = (frame for frame in inside if not _TORCH.fullmatch(frame["file"]))
+    frame = next(outside_torch, frames[0])
     return f"{frame['file']}:{frame['line']}"
