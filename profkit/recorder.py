@@ -12,10 +12,12 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from .probe.environment import read_environment
-from .probe.marks import Mark, StageClock, Steps
+from .probe.marks import Mark, StageClock
+from .probe.steps import Steps
 from .schema.run import SCHEMA_VERSION, ProbeFacts, RunManifest
 from .schema.steps import MarkTable, StepTable
-from .store.run_directory import STEPS, RunWriter, create_directory, write_manifest
+from .store.run_directory import create_directory, write_manifest
+from .store.streams import STEPS, RunWriter
 
 T = TypeVar("T")
 R = TypeVar("R")

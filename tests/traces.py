@@ -1,9 +1,13 @@
 """Made-up traces: events as they stand in a Chrome trace, and as columns."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from profkit.analyze.operators import all_operator_costs
+from profkit.schema.drilldown import Drilldown
+from profkit.schema.stage import Stage
 from profkit.schema.trace import TraceTable
 from profkit.store.chrome_trace import read_trace
 
@@ -46,3 +50,13 @@ def write_trace(path: Path, events: list[dict[str, Any]], **head: Any) -> Path:
 
 def table(directory: Path, events: list[dict[str, Any]]) -> TraceTable:
     return read_trace(write_trace(directory / "made-up.json", events))
+
+
+def operator_costs(
+    trace: TraceTable,
+    sources: Mapping[str, Mapping[str, str]] | None,
+    stage: Stage,
+    top: int = 10,
+) -> Drilldown:
+    """One stage's."""
+    return all_operator_costs(trace, sources, (stage,), top)[0]

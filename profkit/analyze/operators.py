@@ -48,16 +48,6 @@ class _Spent:
     periods: int
 
 
-def operator_costs(
-    trace: TraceTable,
-    sources: Mapping[str, Mapping[str, str]] | None,
-    stage: Stage,
-    top: int = 10,
-) -> Drilldown:
-    """The operators that cost a stage most, by self time; see `all_operator_costs`."""
-    return all_operator_costs(trace, sources, (stage,), top)[0]
-
-
 def all_operator_costs(
     trace: TraceTable,
     sources: Mapping[str, Mapping[str, str]] | None = None,

@@ -9,18 +9,17 @@ import sys
 import time
 from _thread import get_ident
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
 from ..errors import InputError
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import Flag, MarkTable, StepTable
-from .partition import BATCH, LEAVE, OPEN, close_event, is_close, partition
+from .partition import LEAVE, is_close, partition
+from .steps import Steps
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-_DEEPEST_BATCH = 4
 
 
 class Sink(Protocol):
@@ -217,142 +216,6 @@ class StageClock:
         while end and not is_close(self._events[end - 2]):
             end -= 2
         return end
-
-
-class Steps(Generic[T]):
-    """An iterable of batches that marks the steps; as long as what it wraps."""
-
-    def __init__(self, clock: StageClock, iterable: Iterable[T], warmup: int) -> None:
-        self._clock = clock
-        self._iterable = iterable
-        self._warmup = warmup
-
-    def __len__(self) -> int:
-        return len(self._iterable)  # type: ignore[arg-type]  # its TypeError is the right one
-
-    def __iter__(self) -> Iterator[T]:
-        # Made at once and not at the first request: worker start-up belongs to no step, not
-        # even to that of another loader that is zipped with this one.
-        return self._iterate(iter(self._iterable))
-
-    def _iterate(self, iterator: Iterator[T]) -> Generator[T, None, None]:
-        thread = self._clock._thread
-        if thread == 0:
-            yield from self._iterate_outermost(iterator)
-        elif thread == get_ident():
-            yield from self._iterate_within(iterator)
-        else:
-            self._clock.foreign_steps += 1
-            yield from iterator
-
-    def _iterate_within(self, iterator: Iterator[T]) -> Generator[T, None, None]:
-        """Another loader inside an open step: its waits are data wait of that step."""
-        clock = self._clock
-        wait = clock.stage(Stage.DATALOADER.value)
-        while True:
-            with wait:
-                try:
-                    batch = next(iterator)
-                except StopIteration:
-                    return
-            clock.inner_batches += 1
-            if len(clock._events) > 2 * clock._capacity:
-                clock._shed()
-            yield batch
-
-    def _iterate_outermost(self, iterator: Iterator[T]) -> Generator[T, None, None]:
-        clock = self._clock
-        now, listener = clock._now, clock._listener
-        push = clock._push
-        clock._thread = get_ident()
-        clock._flags = 0
-        events, capacity = clock._events, clock._capacity
-        flags = Flag.BLOCK_START.value
-        warm = max(self._warmup, clock._warmup - clock.count)
-        size: Callable[[Any], int] | None = None
-        # What `close_event` gives, without the call.
-        closing = close_event(0, 0)
-        per_sample = close_event(1, 0) - closing
-        start = now()
-        due = clock._due or start + clock._period_ns
-        try:
-            while True:
-                if listener is not None:
-                    start = listener.step_opens(clock.count)
-                push((OPEN, start))
-                try:
-                    batch = next(iterator)
-                except StopIteration:
-                    return
-                push((BATCH, now()))
-                if listener is not None:
-                    listener.batch_came()
-                if warm > 0:
-                    warm -= 1
-                    flags |= Flag.WARMUP.value
-                samples = -1
-                if flags:
-                    size = batch_sizer(batch)
-                if size is not None:
-                    try:
-                        samples = size(batch)
-                    except Exception:  # a user's batch may be anything, and unlike the first
-                        size = None
-                try:
-                    yield batch
-                except GeneratorExit:
-                    # break, or an exception in the body: no next request closes this step.
-                    if listener is not None:
-                        listener.step_closes()
-                    flags |= clock._flags | Flag.PARTIAL.value
-                    push((close_event(samples, flags), now()))
-                    raise
-                del batch
-                if listener is not None:
-                    listener.step_closes()
-                start = now()
-                if clock._flags:
-                    flags |= clock._flags
-                    clock._flags = 0
-                push((closing + flags + samples * per_sample, start))
-                flags = 0
-                if start >= due or len(events) >= capacity:
-                    clock.flush()
-                    due = clock._due
-                    start = now()
-        finally:
-            # A step that got no batch is none.
-            del events[clock._closed() :]
-            clock._thread = 0
-            if listener is not None:
-                listener.loop_ends()
-
-
-def batch_sizer(batch: object) -> Callable[[Any], int] | None:
-    """How to tell the size of batches like this one: from the first tensor, None without one.
-
-    Looked up once an iteration over the loader, since it costs more than telling the size.
-    """
-    path: list[Any] = []
-    leaf: Any = batch
-    while isinstance(leaf, (tuple, list, dict)) and leaf and len(path) < _DEEPEST_BATCH:
-        path.append(next(iter(leaf)) if isinstance(leaf, dict) else 0)
-        leaf = leaf[path[-1]]
-    if not getattr(leaf, "shape", None):
-        return None
-    if path == [0]:
-        return _size_of_first
-
-    def size(batch: Any) -> int:
-        for key in path:
-            batch = batch[key]
-        return len(batch)
-
-    return len if not path else size
-
-
-def _size_of_first(batch: Any) -> int:
-    return len(batch[0])
 
 
 def unknown_stage(name: object) -> InputError:

@@ -22,7 +22,7 @@ from ..schema.stage import Stage
 from ..schema.steps import StepTable
 from ..store.chrome_trace import TENSORBOARD_SUFFIX, slim_for_tensorboard
 from ..store.passes import LINES, STACKS, TORCH
-from ..store.run_directory import RunWriter
+from ..store.streams import RunWriter
 from .program import Program, Source, copy_batch
 from .sources import PREFETCH
 

@@ -16,7 +16,8 @@ from ..recorder import Recorder, new_manifest
 from ..schema.run import DataFacts, LoaderFacts
 from ..schema.steps import MarkTable, StepTable
 from ..store.passes import TENSORBOARD
-from ..store.run_directory import REFERENCE, RunWriter, read_run
+from ..store.run_directory import read_run
+from ..store.streams import REFERENCE, RunWriter
 from .mnist import MNIST, open_dataset
 from .mnist_files import DataFiles, locate
 from .models import WORKLOADS, Workload

@@ -11,12 +11,13 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, Dataset
 
-from profkit.analyze.operators import OUTSIDE_OPERATORS, operator_costs
+from profkit.analyze.operators import OUTSIDE_OPERATORS
 from profkit.errors import InputError, ProbeError
 from profkit.probe.torch_trace import TorchPass
 from profkit.schema.stage import STAGES, Stage
 from profkit.schema.trace import STEP_PREFIX, stage_range
 from profkit.store.chrome_trace import read_operator_sources, read_trace
+from traces import operator_costs
 
 Batches = list[torch.Tensor]
 

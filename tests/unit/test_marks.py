@@ -6,7 +6,8 @@ import pytest
 
 from conftest import FakeTime, Gathered
 from profkit.errors import InputError
-from profkit.probe.marks import StageClock, batch_sizer
+from profkit.probe.batch_size import batch_sizer
+from profkit.probe.marks import StageClock
 from profkit.probe.partition import is_sampled
 from profkit.schema.stage import STAGES, Stage
 from profkit.schema.steps import Flag, MarkTable, StepTable

@@ -7,11 +7,10 @@ from profkit.analyze.operators import (
     OUTSIDE_OPERATORS,
     all_operator_costs,
     device_idle_in_wait_share,
-    operator_costs,
 )
 from profkit.schema.drilldown import Cost
 from profkit.schema.stage import STAGES, Stage
-from traces import AUTOGRAD, event, mark, table
+from traces import AUTOGRAD, event, mark, operator_costs, table
 
 STEP = mark("ProfilerStep#4", 0, 1000)
 FORWARD = mark("profkit:forward", 100, 400)

@@ -13,7 +13,8 @@ from profkit.errors import InputError
 from profkit.schema.run import DataFacts, LoaderFacts, ProbeFacts, RunManifest
 from profkit.schema.stage import Stage
 from profkit.schema.steps import MarkTable, StepTable
-from profkit.store.run_directory import RunWriter, create_directory, write_manifest, write_set
+from profkit.store.run_directory import create_directory, write_manifest, write_set
+from profkit.store.streams import RunWriter
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 

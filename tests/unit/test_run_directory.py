@@ -9,16 +9,13 @@ from profkit.errors import OutputError, RunError
 from profkit.schema.steps import MarkTable, StepTable
 from profkit.store.run_directory import (
     MANIFEST,
-    MARKS,
-    REFERENCE,
-    STEPS,
-    RunWriter,
     create_directory,
     find_runs,
     read_run,
     write_manifest,
     write_set,
 )
+from profkit.store.streams import MARKS, REFERENCE, STEPS, RunWriter
 
 STAGES_NS = [10, 1, 20, 30, 5, 2]
 

@@ -1,0 +1,165 @@
+"""The steps of a run on disk: Arrow IPC streams of int64 columns.
+
+They are written message by message, each with one write to the file, so that after a kill
+everything up to the last whole batch can be read.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import RunError
+from ..schema.stage import STAGES
+from ..schema.steps import Int64Array, MarkTable, StepTable
+
+STEPS = "steps.arrow"
+MARKS = "marks.arrow"
+REFERENCE = "reference.arrow"
+_STEP_COLUMNS = (
+    "start_ns",
+    "end_ns",
+    *(f"{stage.value}_ns" for stage in STAGES),
+    "collective_wait_ns",
+    "samples",
+    "flags",
+)
+_STEP_SCHEMA = pa.schema([(name, pa.int64()) for name in _STEP_COLUMNS])
+_MARK_COLUMNS = ("step", "stage", "start_ns", "end_ns")
+_MARK_SCHEMA = pa.schema([(name, pa.int64()) for name in _MARK_COLUMNS])
+
+
+class RunWriter:
+    """Appends to the streams of one run directory; every call leaves whole batches behind."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._owner = os.getpid()
+        self._streams: dict[str, int] = {}
+
+    def append(
+        self, steps: StepTable, marks: MarkTable | None = None, *, name: str = STEPS
+    ) -> None:
+        """Append closed steps, and the segments of those that are sampled.
+
+        Raises:
+            OSError: the disk is full, or the directory has gone.
+        """
+        if os.getpid() != self._owner:  # a fork has no business in its parent's files
+            return
+        wait = steps.collective_wait_ns
+        columns = [
+            pa.array(steps.start_ns),
+            pa.array(steps.end_ns),
+            *(pa.array(steps.stage_ns[:, i], mask=~steps.marked[:, i]) for i in range(len(STAGES))),
+            pa.nulls(len(steps), pa.int64()) if wait is None else pa.array(wait),
+            pa.array(steps.samples, mask=steps.samples < 0),
+            pa.array(steps.flags),
+        ]
+        self._write(name, pa.record_batch(columns, schema=_STEP_SCHEMA))
+        if marks is not None and len(marks):
+            parts = (marks.step, marks.stage, marks.start_ns, marks.end_ns)
+            batch = pa.record_batch([pa.array(part) for part in parts], schema=_MARK_SCHEMA)
+            self._write(MARKS, batch)
+
+    def _write(self, name: str, batch: pa.RecordBatch) -> None:
+        stream = self._streams.get(name)
+        if stream is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+            stream = self._streams[name] = os.open(self.directory / name, flags, 0o644)
+            _write_whole(stream, batch.schema.serialize())
+        elif not (self.directory / name).exists():
+            # Writing to a removed file succeeds, and everything is lost without a word.
+            raise FileNotFoundError(2, "the run directory was removed")
+        _write_whole(stream, batch.serialize())
+
+    def close(self) -> None:
+        """Close the streams."""
+        for stream in self._streams.values():
+            with suppress(OSError):
+                os.close(stream)
+        self._streams.clear()
+
+
+def _write_whole(stream: int, buffer: pa.Buffer) -> None:
+    left = memoryview(buffer)
+    while left:
+        left = left[os.write(stream, left) :]
+
+
+def _read_batches(path: Path, schema: pa.Schema, gaps: list[str]) -> pa.Table | None:
+    """All whole batches of a stream; a torn last one is named in `gaps`."""
+    if not path.exists():
+        return None
+    batches = []
+    try:
+        with pa.memory_map(str(path)) as source:
+            reader = pa.ipc.open_stream(source)
+            if reader.schema != schema:
+                raise RunError(f"{path} has foreign columns: not profkit's; record it again")
+            while True:
+                try:
+                    batches.append(reader.read_next_batch())
+                except StopIteration:
+                    break
+                except (pa.ArrowInvalid, OSError):
+                    gaps.append(f"{path.name} ends in the middle of a batch: read up to there")
+                    break
+    except (pa.ArrowInvalid, OSError) as error:
+        if path.stat().st_size < schema.serialize().size:
+            gaps.append(f"{path.name} has no whole batch")
+            return None
+        reason = str(error).splitlines()[0]
+        raise RunError(f"{path} is damaged or not profkit's: {reason}; record it again") from error
+    return pa.Table.from_batches(batches, schema)
+
+
+def read_steps(path: Path, gaps: list[str]) -> StepTable | None:
+    """The steps of a stream, up to its last whole batch; None where there is none.
+
+    Args:
+        path: the stream.
+        gaps: what was cut short is named here.
+
+    Raises:
+        RunError: the stream is damaged, or not profkit's.
+    """
+    table = _read_batches(path, _STEP_SCHEMA, gaps)
+    if table is None:
+        return None
+    columns = [_numbers(table, f"{stage.value}_ns", 0) for stage in STAGES]
+    marked = [
+        table.column(f"{stage.value}_ns").is_valid().to_numpy(zero_copy_only=False)
+        for stage in STAGES
+    ]
+    wait = table.column("collective_wait_ns")
+    steps = StepTable(
+        start_ns=_numbers(table, "start_ns", 0),
+        end_ns=_numbers(table, "end_ns", 0),
+        stage_ns=np.stack(columns, axis=1),
+        marked=np.stack(marked, axis=1).astype(np.bool_),
+        collective_wait_ns=(
+            None if wait.null_count == len(wait) else _numbers(table, "collective_wait_ns", 0)
+        ),
+        samples=_numbers(table, "samples", -1),
+        flags=_numbers(table, "flags", 0),
+    )
+    if bool((steps.stage_ns.sum(axis=1) != steps.step_ns).any()):
+        raise RunError(f"{path} is damaged: stages do not sum to their step; record it again")
+    return steps
+
+
+def read_marks(path: Path, gaps: list[str]) -> MarkTable:
+    """The segments of a stream; see `read_steps`."""
+    table = _read_batches(path, _MARK_SCHEMA, gaps)
+    if table is None:
+        return MarkTable.empty()
+    return MarkTable(*(_numbers(table, name, 0) for name in _MARK_COLUMNS))
+
+
+def _numbers(table: pa.Table, name: str, absent: int) -> Int64Array:
+    column = table.column(name).fill_null(absent)
+    numbers: Int64Array = column.to_numpy()
+    return numbers
