@@ -38,7 +38,9 @@ def data() -> str:
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One real trace with all probes, for all tests that only read it."""
     place = tmp_path_factory.mktemp("traced")
-    done = run("trace", "--stage", "dataloader", "--steps", "40", "--out", "out", cwd=place)
+    # One thread: beside a busy neighbour, two that wait for each other measure the neighbour.
+    arguments = ("--stage", "dataloader", "--steps", "40", "--threads", "1", "--out", "out")
+    done = run("trace", *arguments, cwd=place)
     assert done.returncode == 0, done.stderr
     (place / "stdout.txt").write_text(done.stdout)
     (place / "stderr.txt").write_text(done.stderr)

