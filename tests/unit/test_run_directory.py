@@ -171,6 +171,15 @@ def test_force_removes_only_what_profkit_wrote(tmp_path: Path, extra: str) -> No
     assert list(place.iterdir()) == []
 
 
+def test_force_leaves_a_run_alone_that_the_set_does_not_name(tmp_path: Path) -> None:
+    write(tmp_path / "set" / "a")
+    write(tmp_path / "set" / "precious")
+    write_set(tmp_path / "set", ("a",))
+    with pytest.raises(OutputError, match="precious was not written by profkit"):
+        create_directory(tmp_path / "set", force=True)
+    assert len(read_run(tmp_path / "set" / "precious").steps) == 3
+
+
 @pytest.mark.parametrize("content", ['{"experiment": "another tool"}', '{"schema": 1}', "{"])
 def test_another_tools_run_json_is_left_alone(tmp_path: Path, content: str) -> None:
     (tmp_path / MANIFEST).write_text(content)
