@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from profkit.probe.marks import StageClock
-from profkit.schema.run import Environment, Hardware, LoaderFacts, RunManifest, RunRecord
+from profkit.schema.run import (
+    SCHEMA_VERSION,
+    Environment,
+    Hardware,
+    LoaderFacts,
+    RunManifest,
+    RunRecord,
+)
 from profkit.schema.stage import STAGES, Stage
 from profkit.schema.steps import Flag, MarkTable, StepTable
 
@@ -87,7 +94,7 @@ HARDWARE = Hardware(
 def make_manifest(name: str = "made up", **changes: object) -> RunManifest:
     environment = Environment(HARDWARE, {"python": "3.11.0"}, 2, 2, "0123abc")
     manifest = RunManifest(
-        schema=1,
+        schema=SCHEMA_VERSION,
         name=name,
         command="train.py",
         started_at="2026-01-01T00:00:00+00:00",

@@ -14,7 +14,7 @@ from ..schema.steps import BoolArray, Int64Array, MarkTable, StepTable
 
 LEAVE, OPEN, BATCH = -1, -2, -3
 _CLOSE = 16
-_FLAGS = 64
+_FLAGS = 1024
 """Flags are below it; the batch size is counted in it."""
 
 _DATALOADER = STAGES.index(Stage.DATALOADER)

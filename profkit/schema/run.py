@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from .steps import MarkTable, StepTable
 
-SCHEMA_VERSION = 1
-"""Version of a run directory. History: 1, the first one (2026-11)."""
+SCHEMA_VERSION = 2
+"""Version of a run directory. History: 1, the first one (2026-11); 2, steps that are evaluation,
+compilation or interrupted; ranks; what lay apart from the steps (2026-11)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +82,52 @@ class ProbeFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Apart:
+    """What took time beside the steps, or within steps that are not timed because of it.
+
+    Attributes:
+        kind: `evaluation` (inside a training step) or `compilation`.
+        count: batches, or compilations.
+        total_ns: how long they took together.
+    """
+
+    kind: str
+    count: int
+    total_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RankFacts:
+    """Which of the processes of one launch this run is.
+
+    Attributes:
+        rank: 0 to `world_size` - 1.
+        launch: the same for all ranks of one launch, and for no other.
+        restart: how often the launcher had begun anew.
+    """
+
+    rank: int
+    world_size: int
+    launch: str
+    restart: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """Which process it was: tells a run that was killed from one that goes on.
+
+    Attributes:
+        pid: its id.
+        created_s: when it began, in s since the epoch; with the id it is unique on a machine.
+        machine: a digest of the machine's name: elsewhere the id says nothing.
+    """
+
+    pid: int
+    created_s: float
+    machine: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunManifest:
     """`run.json`. `ended` is None until the run ends, and stays None when it is killed."""
 
@@ -100,6 +147,9 @@ class RunManifest:
     """Runs with the same group took turns, block by block, in one process."""
     probes: tuple[ProbeFacts, ...] = ()
     gaps: tuple[str, ...] = ()
+    apart: tuple[Apart, ...] = ()
+    rank: RankFacts | None = None
+    process: ProcessFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,7 +14,7 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class Flag(IntFlag):
-    """What is special about a step; a step without WARMUP, DISTURBED and PARTIAL is active."""
+    """What is special about a step; one without any of `NOT_TIMED` is active."""
 
     WARMUP = 1
     """Before the loop is in its stride, or fed by batches made during another block."""
@@ -26,9 +26,22 @@ class Flag(IntFlag):
     """First step of a block: of one iteration over the loader."""
     DRAIN = 16
     """Ends with a wait for the device's queue: counts in a block's total, not in the stages."""
+    EVALUATION = 32
+    """Nothing was trained in it: neither a backward pass nor an optimizer step."""
+    COMPILED = 64
+    """A module was compiled in it: warm-up, counted apart."""
+    INTERRUPTED = 128
+    """Something that belongs to no step lay within: an evaluation, the start of workers."""
 
 
-NOT_TIMED = Flag.WARMUP | Flag.DISTURBED | Flag.PARTIAL
+NOT_TIMED = (
+    Flag.WARMUP
+    | Flag.DISTURBED
+    | Flag.PARTIAL
+    | Flag.EVALUATION
+    | Flag.COMPILED
+    | Flag.INTERRUPTED
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -121,7 +121,7 @@ def test_flipped_figures_are_noticed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"schema": 99}', "is schema 99; this profkit reads up to 1: upgrade profkit"),
+        ('{"schema": 99}', "is schema 99; this profkit reads up to 2: upgrade profkit"),
         ('{"schema": 0}', "is schema 0"),
         ('{"schema": 1}', "is damaged or not profkit's"),
         ('{"version": "2"}', "is damaged or not profkit's"),
@@ -141,7 +141,7 @@ def test_a_foreign_manifest_is_one_clear_line(tmp_path: Path, content: str, mess
 def test_a_manifest_of_the_future_may_hold_anything(tmp_path: Path) -> None:
     directory = write(tmp_path / "run")
     content = json.loads((directory / MANIFEST).read_text())
-    (directory / MANIFEST).write_text(json.dumps({**content, "schema": 2, "ranks": {}}))
+    (directory / MANIFEST).write_text(json.dumps({**content, "schema": 3, "ranks": {}}))
     with pytest.raises(RunError, match="upgrade profkit"):
         read_run(directory)
 
@@ -230,3 +230,15 @@ def test_no_run_is_said(tmp_path: Path) -> None:
         find_runs(tmp_path)
     with pytest.raises(RunError, match="is no directory"):
         find_runs(tmp_path / "nowhere")
+
+
+def test_a_run_of_the_first_schema_still_reads(tmp_path: Path) -> None:
+    directory = write(tmp_path / "run")
+    content = json.loads((directory / MANIFEST).read_text())
+    for since_then in ("apart", "rank", "process"):
+        del content[since_then]
+    (directory / MANIFEST).write_text(json.dumps({**content, "schema": 1}))
+    read = read_run(directory)
+    assert read.manifest.apart == ()
+    assert read.manifest.rank is None
+    assert len(read.steps)
