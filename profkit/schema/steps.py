@@ -35,12 +35,7 @@ class Flag(IntFlag):
 
 
 NOT_TIMED = (
-    Flag.WARMUP
-    | Flag.DISTURBED
-    | Flag.PARTIAL
-    | Flag.EVALUATION
-    | Flag.COMPILED
-    | Flag.INTERRUPTED
+    Flag.WARMUP | Flag.DISTURBED | Flag.PARTIAL | Flag.EVALUATION | Flag.COMPILED | Flag.INTERRUPTED
 )
 
 
