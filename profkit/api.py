@@ -17,15 +17,15 @@ from .errors import InputError, OutputError, ProfkitError
 from .recorder import Recorder
 from .schema.drilldown import Drilldown
 from .schema.findings import Report, RunFindings
-from .schema.run import RunRecord
+from .schema.record import RunRecord
 from .schema.stage import STAGES, Stage
 from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
 from .store.passes import TORCH, read_lines, read_stacks
+from .store.records import read_run
 from .store.run_directory import (
     check_directory,
     create_directory,
     find_runs,
-    read_run,
     write_file,
     write_set,
 )

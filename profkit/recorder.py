@@ -16,8 +16,9 @@ from .probe.marks import Mark, StageClock
 from .probe.steps import Steps
 from .schema.run import SCHEMA_VERSION, ProbeFacts, RunManifest
 from .schema.steps import MarkTable, StepTable
+from .store.names import STEPS
 from .store.run_directory import create_directory, write_manifest
-from .store.streams import STEPS, RunWriter
+from .store.streams import RunWriter
 
 T = TypeVar("T")
 R = TypeVar("R")

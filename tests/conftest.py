@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from profkit.probe.marks import StageClock
+from profkit.schema.record import RunRecord
 from profkit.schema.run import (
     SCHEMA_VERSION,
     Environment,
     Hardware,
     LoaderFacts,
     RunManifest,
-    RunRecord,
 )
 from profkit.schema.stage import STAGES, Stage
 from profkit.schema.steps import Flag, MarkTable, StepTable

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ..schema.findings import Comparison, Contention
-from ..schema.run import RunRecord
+from ..schema.record import RunRecord
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import Int64Array, StepTable
 from .breakdown import active_rows, block_ids

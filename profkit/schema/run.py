@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from .steps import MarkTable, StepTable
-
 SCHEMA_VERSION = 2
 """Version of a run directory. History: 1, the first one (2026-11); 2, steps that are evaluation,
 compilation or interrupted; ranks; what lay apart from the steps (2026-11)."""
@@ -150,19 +148,3 @@ class RunManifest:
     apart: tuple[Apart, ...] = ()
     rank: RankFacts | None = None
     process: ProcessFacts | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class RunRecord:
-    """A run directory, read.
-
-    `reference` holds steps of the same loop without loader workers, interleaved with these,
-    where the run was made to tell contention from slow loading; else None.
-    """
-
-    manifest: RunManifest
-    steps: StepTable
-    marks: MarkTable
-    reference: StepTable | None = None
-    reading_gaps: tuple[str, ...] = ()
-    """What was missing or cut short on disk."""

@@ -1,4 +1,7 @@
-"""Run directories: made, found, read; their manifest `run.json`, and sets of them."""
+"""Run directories: made and found; their manifest `run.json`, and sets of them.
+
+Imports nothing heavy: what a script sets before its own first import must still count.
+"""
 
 import os
 import shutil
@@ -9,13 +12,8 @@ from typing import TypeVar
 import msgspec
 
 from ..errors import OutputError, RunError
-from ..schema.run import SCHEMA_VERSION, RunManifest, RunRecord
-from ..schema.steps import StepTable
-from .streams import MARKS, REFERENCE, STEPS, read_marks, read_steps
-
-MANIFEST = "run.json"
-SET_MANIFEST = "runs.json"
-"""In a directory that holds several run directories: their names, in order."""
+from ..schema.run import SCHEMA_VERSION, RunManifest
+from .names import MANIFEST, MARKS, REFERENCE, SET_MANIFEST, STEPS
 
 _OWN_NAMES = frozenset(
     {MANIFEST, STEPS, MARKS, REFERENCE, SET_MANIFEST}
@@ -72,7 +70,7 @@ def _foreign(path: Path) -> Path | None:
         if (path / SET_MANIFEST).is_file():
             own |= set(_read_set(path))
         else:
-            _read_manifest(path / MANIFEST)
+            read_manifest(path / MANIFEST)
     except RunError:
         return path
     for child in path.iterdir():
@@ -147,25 +145,6 @@ def find_runs(path: Path) -> tuple[Path, ...]:
     return found
 
 
-def read_run(path: Path) -> RunRecord:
-    """A run directory as facts.
-
-    Raises:
-        RunError: it is none, it is damaged, or it comes from a newer profkit.
-    """
-    manifest = _read_manifest(path / MANIFEST)
-    gaps: list[str] = []
-    steps = read_steps(path / STEPS, gaps)
-    reference = read_steps(path / REFERENCE, gaps) if (path / REFERENCE).exists() else None
-    return RunRecord(
-        manifest=manifest,
-        steps=StepTable.empty() if steps is None else steps,
-        marks=read_marks(path / MARKS, gaps),
-        reference=reference,
-        reading_gaps=tuple(gaps),
-    )
-
-
 def _decode(path: Path, kind: type[Decoded]) -> Decoded:
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
@@ -193,7 +172,12 @@ def _read_set(directory: Path) -> tuple[str, ...]:
     return names
 
 
-def _read_manifest(path: Path) -> RunManifest:
+def read_manifest(path: Path) -> RunManifest:
+    """The manifest in a file `run.json`.
+
+    Raises:
+        RunError: there is none, it is damaged, or it comes from a newer profkit.
+    """
     if not path.is_file():
         raise RunError(f"{path.parent} is no run directory: it has no {MANIFEST}")
     _check_version(path)

@@ -14,10 +14,8 @@ import pyarrow as pa
 from ..errors import RunError
 from ..schema.stage import STAGES
 from ..schema.steps import Int64Array, MarkTable, StepTable
+from .names import MARKS, STEPS
 
-STEPS = "steps.arrow"
-MARKS = "marks.arrow"
-REFERENCE = "reference.arrow"
 _STEP_COLUMNS = (
     "start_ns",
     "end_ns",

@@ -15,9 +15,10 @@ from ..probe.marks import StageClock
 from ..recorder import Recorder, new_manifest
 from ..schema.run import DataFacts, LoaderFacts
 from ..schema.steps import MarkTable, StepTable
+from ..store.names import REFERENCE
 from ..store.passes import TENSORBOARD
-from ..store.run_directory import read_run
-from ..store.streams import REFERENCE, RunWriter
+from ..store.records import read_run
+from ..store.streams import RunWriter
 from .mnist import MNIST, open_dataset
 from .mnist_files import DataFiles, locate
 from .models import WORKLOADS, Workload

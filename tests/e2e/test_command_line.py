@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from profkit.store.run_directory import read_run
+from profkit.store.records import read_run
 
 PROFKIT = [sys.executable, "-m", "profkit"]
 GOLDEN = Path(__file__).parent.parent / "golden"

@@ -13,7 +13,8 @@ from profkit.analyze.breakdown import break_down
 from profkit.probe.marks import StageClock
 from profkit.schema.stage import STAGES
 from profkit.schema.steps import StepTable
-from profkit.store.run_directory import read_run, write_manifest
+from profkit.store.records import read_run
+from profkit.store.run_directory import write_manifest
 from profkit.store.streams import RunWriter
 
 NAMES = [stage.value for stage in STAGES]

@@ -10,7 +10,7 @@ import profkit
 from profkit.errors import InputError, OutputError
 from profkit.recorder import shown_command
 from profkit.schema.stage import Stage
-from profkit.store.run_directory import read_run
+from profkit.store.records import read_run
 
 
 def train(recorder: "profkit.Recorder", steps: int = 5) -> None:

@@ -7,15 +7,16 @@ import pytest
 from conftest import make_manifest
 from profkit.errors import OutputError, RunError
 from profkit.schema.steps import MarkTable, StepTable
+from profkit.store.names import MARKS, REFERENCE, STEPS
+from profkit.store.records import read_run
 from profkit.store.run_directory import (
     MANIFEST,
     create_directory,
     find_runs,
-    read_run,
     write_manifest,
     write_set,
 )
-from profkit.store.streams import MARKS, REFERENCE, STEPS, RunWriter
+from profkit.store.streams import RunWriter
 
 STAGES_NS = [10, 1, 20, 30, 5, 2]
 
