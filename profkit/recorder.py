@@ -12,11 +12,10 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from .probe.environment import read_environment
-from .probe.marks import Mark, StageClock
+from .probe.marks import Mark, Sink, StageClock
 from .probe.steps import Steps
 from .schema.run import SCHEMA_VERSION, ProbeFacts, RunManifest
 from .schema.steps import MarkTable, StepTable
-from .store.names import STEPS
 from .store.run_directory import create_directory, write_manifest
 from .store.streams import RunWriter
 
@@ -40,6 +39,10 @@ class Recorder:
         name: what reports call the run; the directory's name unless given.
         warmup: first steps to leave out of the times.
         overwrite: replace a run directory that is already there.
+        manifest: what is known about the run already; made for this process unless given.
+        make_clock: makes the clock around its sink.
+        tell: takes the one line that says that recording has failed.
+        step_cost_ns: measures what the marks of a step cost; that of explicit ones unless given.
 
     Attributes:
         stage: gives the mark of a stage for a `with` statement: `rec.stage("forward")`. The
@@ -59,13 +62,20 @@ class Recorder:
         warmup: int = 0,
         overwrite: bool = False,
         manifest: RunManifest | None = None,
+        make_clock: Callable[[Sink], StageClock] | None = None,
+        tell: Callable[[str], None] | None = None,
+        step_cost_ns: Callable[[], int] | None = None,
     ) -> None:
         self.path = Path(path)
         self._overwrite = overwrite
         self._writer = RunWriter(self.path)
         self._broken = False
-        self._file = STEPS
-        self._clock = StageClock(self._append, warmup=warmup)
+        self._tell = tell or _warn
+        self._step_cost_ns = step_cost_ns
+        if make_clock is None:
+            self._clock = StageClock(self._append, warmup=warmup)
+        else:
+            self._clock = make_clock(self._append)
         self.stage: Callable[[str], Mark] = self._clock.stage
         base = manifest if manifest is not None else new_manifest(name or self.path.name)
         self.manifest = base if name is None else replace(base, name=name)
@@ -77,8 +87,16 @@ class Recorder:
 
     def __enter__(self) -> "Recorder":
         create_directory(self.path, force=self._overwrite)
-        write_manifest(self.path, self.manifest)
+        self.begin()
         return self
+
+    def begin(self) -> None:
+        """Write what is known by now; for a directory that is there already.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        write_manifest(self.path, self.manifest)
 
     def __exit__(
         self,
@@ -105,11 +123,11 @@ class Recorder:
 
     def gap(self, text: str) -> None:
         """State something that could not be observed; reports show it."""
-        self._state(replace(self.manifest, gaps=(*self.manifest.gaps, text)))
+        self.state(gaps=(*self.manifest.gaps, text))
 
     def probe(self, facts: ProbeFacts) -> None:
         """State what a probe looked at and what it cost."""
-        self._state(replace(self.manifest, probes=(*self.manifest.probes, facts)))
+        self.state(probes=(*self.manifest.probes, facts))
 
     def close(self, ended: str) -> None:
         """Write what is left, and how the run ended."""
@@ -128,15 +146,16 @@ class Recorder:
                 name="clock",
                 steps=clock.count,
                 wall_ns=clock.sink_ns,
-                step_ns=_clock_cost_ns(),
+                step_ns=(self._step_cost_ns or _clock_cost_ns)(),
                 detail="step_ns: marks in each step (calibrated on empty ones); wall_ns: writing, "
                 "all of it between steps",
             )
         )
-        self._state(replace(self.manifest, ended=ended))
+        self.state(ended=ended)
 
-    def _state(self, manifest: RunManifest) -> None:
-        self.manifest = manifest
+    def state(self, **changes: Any) -> None:
+        """Say more about the run: fields of its manifest."""
+        manifest = self.manifest = replace(self.manifest, **changes)
         # At once: a run that is killed later still says what is known by now.
         self._guard(lambda: write_manifest(self.path, manifest))
 
@@ -152,11 +171,13 @@ class Recorder:
                 self._broken = True
                 text = f"writing stopped after {self._clock.count} steps: {error}"
                 self.manifest = replace(self.manifest, gaps=(*self.manifest.gaps, text))
-                warnings.warn(
-                    f"profkit stopped recording to {self.path}: {error}; the training goes on",
-                    RuntimeWarning,
-                    stacklevel=2,
+                self._tell(
+                    f"profkit stopped recording to {self.path}: {error}; the training goes on"
                 )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
 def new_manifest(name: str) -> RunManifest:

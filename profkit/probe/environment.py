@@ -33,15 +33,19 @@ GIT_LIMIT_S = 0.5
 T = TypeVar("T")
 
 
-def read_environment() -> Environment:
+def read_environment(*, ask_for_devices: bool = True) -> Environment:
     """What can be told about machine and settings without importing or starting anything.
 
     Torch is asked for its devices and threads only where it is already imported. What cannot
     be told is None, or missing from the versions. Never raises; about 0.02 s.
+
+    Args:
+        ask_for_devices: asking for GPUs makes torch refuse to use them in processes forked
+            later: False in a program that has not used one yet.
     """
     torch = sys.modules.get("torch")
     return Environment(
-        hardware=_hardware(torch),
+        hardware=_hardware(torch if ask_for_devices else None),
         versions=_versions(),
         intra_op_threads=_try(lambda: int(torch.get_num_threads())) if torch else None,
         inter_op_threads=_try(lambda: int(torch.get_num_interop_threads())) if torch else None,

@@ -7,7 +7,7 @@ the list is partitioned into steps and stages (`probe.partition`) and handed on.
 
 import sys
 import time
-from _thread import get_ident
+from _thread import allocate_lock, get_ident
 from array import array
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
@@ -63,11 +63,11 @@ class Mark:
         self._push = clock._push
 
     def __enter__(self) -> None:
-        if get_ident() == self._clock._thread:
+        if get_ident() == self._clock.thread:
             self._push((self._index, self._now()))
 
     def __exit__(self, *_: object) -> None:
-        if get_ident() == self._clock._thread:
+        if get_ident() == self._clock.thread:
             self._push((LEAVE, self._now()))
 
 
@@ -81,13 +81,13 @@ class _ToldMark(Mark):
         self._listener = listener
 
     def __enter__(self) -> None:
-        if get_ident() == self._clock._thread:
+        if get_ident() == self._clock.thread:
             self._listener.stage_begins(self._index)
         super().__enter__()
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
-        if get_ident() == self._clock._thread:
+        if get_ident() == self._clock.thread:
             self._listener.stage_ends()
 
 
@@ -114,8 +114,11 @@ class StageClock:
     Attributes:
         stage: gives the mark of a stage, for a `with` statement; outside a step the mark does
             nothing. Raises `InputError` for what is no stage.
+        noted: events of the steps handed on so far.
         sink_ns: time spent on handing steps on: what recording cost outside of them.
         foreign_steps: loops that another thread ran while this one was recording.
+        thread: the one that the loop runs in, 0 while there is none.
+        watches_collectives: whether waits for other ranks are noted, so that none means 0.
         inner_batches: batches asked for inside the steps of another loop.
     """
 
@@ -141,16 +144,20 @@ class StageClock:
         self._push = self._events.extend
         self._handed_on = 0
         self._due = 0
-        self._thread = 0
+        # Held while the list is cut: not every flush happens in the thread of the loop.
+        self._cutting = allocate_lock()
+        self.watches_collectives = False
+        self.thread = 0
         self._flags = 0
         self.sink_ns = 0
+        self.noted = 0
         self.foreign_steps = 0
         self.inner_batches = 0
         # The dictionary's own method: a look-up without a Python call.
         self.stage: Callable[[str], Mark] = _Marks(
             (stage.value, self._make_mark(index)) for index, stage in enumerate(STAGES)
         ).__getitem__
-        self._frames = {stage.value: _named_frame(stage) for stage in STAGES}
+        self._frames = {stage.value: named_frame(stage) for stage in STAGES}
 
     @property
     def count(self) -> int:
@@ -188,13 +195,17 @@ class StageClock:
     def flush(self) -> None:
         """Hand the closed steps to the sink."""
         began = self._now()
-        closed = self._closed()
-        if closed:
-            events = array("q", self._events[:closed])
-            del self._events[:closed]
-            steps, marks = partition(events, self._handed_on)
-            self._handed_on += len(steps)
-            self._sink(steps, marks)
+        with self._cutting:
+            closed = self._closed()
+            if closed:
+                events = array("q", self._events[:closed])
+                del self._events[:closed]
+                self.noted += closed // 2
+                steps, marks = partition(
+                    events, self._handed_on, collectives=self.watches_collectives
+                )
+                self._handed_on += len(steps)
+                self._sink(steps, marks)
         ended = self._now()
         self._due = ended + self._period_ns
         self.sink_ns += ended - began
@@ -202,13 +213,18 @@ class StageClock:
     @property
     def is_open(self) -> bool:
         """Whether a loop over `steps` goes on, or was left without being closed."""
-        return self._thread != 0
+        return self.thread != 0
 
     def _shed(self) -> None:
         """Forget the marks of a step that does not end, but for its opening."""
-        opened = self._closed() + 4
-        del self._events[opened:]
+        with self._cutting:
+            del self._events[self._closed() + 4 :]
         self.flag(Flag.PARTIAL)
+
+    def _drop_open(self) -> None:
+        """Forget the step that is open: one that got no batch is none."""
+        with self._cutting:
+            del self._events[self._closed() :]
 
     def _closed(self) -> int:
         """How many of the events belong to closed steps."""
@@ -224,9 +240,11 @@ def unknown_stage(name: object) -> InputError:
     return InputError(f"unknown stage {name!r}: use one of {known}")
 
 
-def _named_frame(stage: Stage) -> Callable[..., Any]:
-    def call(function: Callable[..., R], *args: Any) -> R:
-        return function(*args)
+def named_frame(stage: Stage) -> Callable[..., Any]:
+    """A function that calls its first argument with the others, under a frame named after a stage."""
+
+    def call(function: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
+        return function(*args, **kwargs)
 
     name = f"profkit_stage_{stage.value}"
     changes = {"co_name": name}

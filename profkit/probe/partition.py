@@ -2,7 +2,9 @@
 
 The clock notes pairs of integers: what happened, and when in ns. A step is OPEN (the request for
 a batch), BATCH (it came), any number of marks, and a close event, which carries the batch size
-and the flags. A mark is the index of its stage, and LEAVE at its end.
+and the flags. A step without a request begins with BEGIN instead. A mark is the index of its
+stage, and LEAVE at its end. From a WAIT to the next event, whatever it is, the host waits for
+other ranks, in whichever stage that is; WAITED is an event for just that.
 """
 
 from array import array
@@ -12,17 +14,17 @@ import numpy as np
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import BoolArray, Int64Array, MarkTable, StepTable
 
-LEAVE, OPEN, BATCH = -1, -2, -3
+LEAVE, OPEN, BATCH, BEGIN, WAIT, WAITED = -1, -2, -3, -4, -5, -6
 _CLOSE = 16
 _FLAGS = 1024
 """Flags are below it; the batch size is counted in it."""
 
 _DATALOADER = STAGES.index(Stage.DATALOADER)
 _OTHER = STAGES.index(Stage.OTHER)
-_LOWEST = 3
-"""Makes the lowest event, BATCH, the first row of `_PLAIN`."""
-_PLAIN = np.array([_OTHER, _DATALOADER, _OTHER, *range(len(STAGES)), _OTHER])
-"""The stage from each event on where no marks are nested: BATCH, OPEN, LEAVE, stages, close."""
+_LOWEST = 4
+"""Makes the lowest event that tells a stage, BEGIN, the first row of `_PLAIN`."""
+_PLAIN = np.array([_OTHER, _OTHER, _DATALOADER, _OTHER, *range(len(STAGES)), _OTHER])
+"""The stage from each event on without nested marks: BEGIN, BATCH, OPEN, LEAVE, stages, close."""
 _ALWAYS_SAMPLED = 64
 _SEGMENTS_A_STEP = 256
 
@@ -37,12 +39,15 @@ def is_close(event: int) -> bool:
     return event >= _CLOSE
 
 
-def partition(events: "array[int]", first_step: int = 0) -> tuple[StepTable, MarkTable]:
+def partition(
+    events: "array[int]", first_step: int = 0, *, collectives: bool = False
+) -> tuple[StepTable, MarkTable]:
     """Give every nanosecond of each step to exactly one stage: that of the innermost mark.
 
     Args:
         events: closed steps, see above.
         first_step: how many steps there were before.
+        collectives: whether waits for other ranks were looked for.
 
     Returns:
         The steps; and the segments of those that are sampled (`is_sampled`), in order.
@@ -69,7 +74,7 @@ def partition(events: "array[int]", first_step: int = 0) -> tuple[StepTable, Mar
         end_ns=when[closes],
         stage_ns=taken.reshape(shape),
         marked=marked,
-        collective_wait_ns=None,
+        collective_wait_ns=_waits(code, duration, step, count) if collectives else None,
         samples=closing // _FLAGS - 1,
         flags=closing % _FLAGS,
     )
@@ -94,6 +99,8 @@ def is_sampled(step: Int64Array) -> BoolArray:
 def _current_stage(code: Int64Array, step: Int64Array) -> Int64Array:
     """(n,) the stage from each event on."""
     entered = (code >= 0) & (code < _CLOSE)
+    if bool((code <= WAIT).any()):
+        return _innermost_stage(code, step, entered)
     plain = _PLAIN.take(np.minimum(code, len(STAGES)) + _LOWEST)
     before = plain[:-1]
     # Most loops do not nest their marks: then what an event is tells the stage by itself.
@@ -101,13 +108,28 @@ def _current_stage(code: Int64Array, step: Int64Array) -> Int64Array:
     unmatched = (code[1:] == LEAVE) & ~entered[:-1]
     if not nested.any() and not unmatched.any():
         return plain
+    return _innermost_stage(code, step, entered)
+
+
+def _innermost_stage(code: Int64Array, step: Int64Array, entered: BoolArray) -> Int64Array:
+    """The same where marks may be nested, and events between them say nothing of stages."""
     depth = _depth(code, step)
     # Without a mark: waiting until the batch came, something else afterwards.
-    stage = np.where(_latest(code == OPEN) > _latest(code == BATCH), _DATALOADER, _OTHER)
+    came = (code == BATCH) | (code == BEGIN)
+    stage = np.where(_latest(code == OPEN) > _latest(came), _DATALOADER, _OTHER)
     for level in range(1, int(depth.max()) + 1):
         inside = depth == level
         stage[inside] = code[_latest(entered & inside)[inside]]
     return stage
+
+
+def _waits(code: Int64Array, duration: Int64Array, step: Int64Array, count: int) -> Int64Array:
+    """(count,) ns that each step waited for other ranks."""
+    waiting = code == WAIT
+    # Several in a row: each gradient that is ready could be the last one.
+    waiting[:-1] &= ~waiting[1:]
+    weights = np.where(waiting, duration, 0)
+    return np.bincount(step, weights, minlength=count).astype(np.int64)
 
 
 def _latest(chosen: BoolArray) -> Int64Array:

@@ -35,7 +35,7 @@ class Steps(Generic[T]):
         return self._iterate(iter(self._iterable))
 
     def _iterate(self, iterator: Iterator[T]) -> Generator[T, None, None]:
-        thread = self._clock._thread
+        thread = self._clock.thread
         if thread == 0:
             yield from self._iterate_outermost(iterator)
         elif thread == get_ident():
@@ -63,7 +63,7 @@ class Steps(Generic[T]):
         clock = self._clock
         now, listener = clock._now, clock._listener
         push = clock._push
-        clock._thread = get_ident()
+        clock.thread = get_ident()
         clock._flags = 0
         events, capacity = clock._events, clock._capacity
         flags = Flag.BLOCK_START.value
@@ -120,8 +120,7 @@ class Steps(Generic[T]):
                     due = clock._due
                     start = now()
         finally:
-            # A step that got no batch is none.
-            del events[clock._closed() :]
-            clock._thread = 0
+            clock._drop_open()
+            clock.thread = 0
             if listener is not None:
                 listener.loop_ends()

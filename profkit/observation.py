@@ -1,0 +1,254 @@
+"""Observes a program by hooks: its steps go to a run directory until it ends."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import psutil
+
+from .probe.environment import read_environment
+from .probe.heartbeat import Heartbeat
+from .probe.hooks import Hooks
+from .probe.launcher import machine_digest
+from .probe.loop_clock import LoopClock
+from .probe.marks import Listener, Sink, StageClock
+from .recorder import Recorder
+from .schema.run import (
+    SCHEMA_VERSION,
+    Apart,
+    ProcessFacts,
+    RankFacts,
+    RunManifest,
+)
+from .schema.stage import Stage
+
+_HEARTBEAT_S = 0.25
+_CALIBRATION_MARKS = 2_000
+_active: "Observation | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to observe.
+
+    Attributes:
+        path: run directory; there already, and empty.
+        name: what reports call the run.
+        command: fit for a report.
+        started_at: ISO time, UTC.
+        warmup: steps that are left out of the times.
+        steps: how many to time after them; None for all.
+        rank: which process of a launch this is.
+    """
+
+    path: Path
+    name: str
+    command: str
+    started_at: str
+    warmup: int
+    steps: int | None = None
+    rank: RankFacts | None = None
+
+
+class Observation:
+    """One observed program, from `begin` to `end`.
+
+    Nothing that goes wrong in here ever reaches the program; it becomes a gap, and one line for
+    `tell`.
+
+    Args:
+        order: what to observe.
+        tell: takes a line for the user.
+        enough: called between two steps, when the ordered ones have been seen; the default ends
+            the observation and lets the program go on.
+        listener: told about steps and marks.
+        between: called between steps about twice a second, in the thread of the loop.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        tell: Callable[[str], None],
+        *,
+        enough: Callable[[], None] | None = None,
+        listener: Listener | None = None,
+        between: Callable[[], None] | None = None,
+    ) -> None:
+        self._order = order
+        self._owner = os.getpid()
+        self._ended = False
+        self._known = False
+        self._between_too = between
+
+        def make_clock(sink: Sink) -> StageClock:
+            self.clock = LoopClock(
+                sink,
+                warmup=order.warmup,
+                limit=order.steps,
+                enough=enough or self._seen_enough,
+                between=self._between,
+                listener=listener,
+            )
+            return self.clock
+
+        self.recorder = Recorder(
+            order.path,
+            manifest=_manifest(order),
+            make_clock=make_clock,
+            tell=tell,
+            step_cost_ns=self._step_cost_ns,
+        )
+        self.hooks = Hooks(self.clock)
+        self._heartbeat = Heartbeat(self._beat, _HEARTBEAT_S)
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self._order.path
+
+    def begin(self) -> None:
+        """Put the hooks in place; torch is imported.
+
+        Raises:
+            OutputError: the run directory cannot be written.
+        """
+        global _active
+        self.recorder.begin()
+        self.hooks.install()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self.clock.stop)
+        self._heartbeat.start()
+        _active = self
+
+    def end(self, ended: str) -> None:
+        """Write what is left, and how the program ended; the hooks go away."""
+        global _active
+        if self._ended or os.getpid() != self._owner:
+            return
+        self._ended = True
+        _active = None
+        self._heartbeat.stop()
+        self.clock.end()
+        self.hooks.uninstall()
+        self._learn()
+        for gap in (*self.hooks.gaps, *self._unseen()):
+            self.recorder.gap(gap)
+        self.recorder.close(ended)
+
+    def _step_cost_ns(self) -> int:
+        # Two events a mark; the request for a batch and the step itself count as marks too.
+        marks = self.clock.noted / 2 / max(1, self.clock.count)
+        return round(marks * _calibrate_mark_ns())
+
+    def _seen_enough(self) -> None:
+        self.end(f"{self._order.steps} steps were seen; the program went on unobserved")
+
+    def _between(self) -> None:
+        try:
+            self._learn()
+            if self._between_too is not None:
+                self._between_too()
+        except Exception as error:  # nothing here is worth a training run
+            self.recorder.gap(f"profkit failed between two steps: {error!r}")
+            self._between_too = None
+
+    def _beat(self) -> None:
+        try:
+            self.clock.beat()
+        except Exception as error:
+            self.recorder.gap(f"profkit failed beside the loop: {error!r}")
+
+    def _learn(self) -> None:
+        """What only the running loop tells: device, threads, loader, what lies apart."""
+        clock, manifest = self.clock, self.recorder.manifest
+        environment = manifest.environment
+        if not self._known and clock.device is not None:
+            self._known = True
+            on_device = clock.device != "cpu"
+            environment = read_environment(ask_for_devices=on_device)
+            environment = replace(environment, commit=manifest.environment.commit)
+        changed = replace(
+            manifest,
+            device=clock.device,
+            environment=environment,
+            loader=manifest.loader or self.hooks.loaders.get(clock.training_loop),
+            apart=_apart(clock),
+        )
+        if changed != manifest:
+            self.recorder.state(
+                device=changed.device,
+                environment=changed.environment,
+                loader=changed.loader,
+                apart=changed.apart,
+            )
+
+    def _unseen(self) -> list[str]:
+        clock = self.clock
+        gaps = []
+        if clock.foreign_trainings:
+            gaps.append(
+                f"{clock.foreign_trainings} backward passes ran in other threads than the loop's "
+                "and were not observed"
+            )
+        if clock.foreign_requests:
+            gaps.append(
+                f"{clock.foreign_requests} batches were fetched in other threads: the wait for "
+                "what they hand on is seen only with profkit.watch(...) around it"
+            )
+        if not clock.trained_steps:
+            gaps.append(
+                "no training step was seen in this process: training in child processes is seen "
+                "under torchrun; a backward pass or an optimizer's step makes a step one"
+            )
+        return gaps
+
+
+def active() -> Observation | None:
+    """The observation that goes on in this process."""
+    return _active
+
+
+def _calibrate_mark_ns() -> float:
+    """What one mark costs here and now, in ns: a wrapper around nothing, beside nothing."""
+    clock = LoopClock(lambda steps, marks: None)
+    hooks = Hooks(clock)
+    marked = hooks.marked(_nothing, Stage.OPTIMIZER)
+    clock.claim()
+    clock.begin()
+    began = time.perf_counter_ns()
+    for _ in range(_CALIBRATION_MARKS):
+        marked()
+    middle = time.perf_counter_ns()
+    for _ in range(_CALIBRATION_MARKS):
+        _nothing()
+    ended = time.perf_counter_ns()
+    return max(0, 2 * middle - began - ended) / _CALIBRATION_MARKS
+
+
+def _nothing() -> None:
+    """What a mark is calibrated on."""
+
+
+def _apart(clock: LoopClock) -> tuple[Apart, ...]:
+    found = (
+        Apart("evaluation", clock.evaluation_batches, clock.evaluation_ns),
+        Apart("compilation", clock.compilations, clock.compiling_ns),
+    )
+    return tuple(one for one in found if one.count)
+
+
+def _manifest(order: Order) -> RunManifest:
+    process = psutil.Process()
+    return RunManifest(
+        schema=SCHEMA_VERSION,
+        name=order.name,
+        command=order.command,
+        started_at=order.started_at,
+        ended=None,
+        device=None,
+        environment=read_environment(ask_for_devices=False),
+        rank=order.rank,
+        process=ProcessFacts(process.pid, process.create_time(), machine_digest()),
+    )

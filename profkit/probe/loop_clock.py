@@ -1,0 +1,452 @@
+"""A stage clock for loops that say nothing: their steps are told from what they do.
+
+Hooks (`probe.hooks`) report requests for batches, forwards, backwards and optimizer steps; this
+decides which of them open and close a step. Also the hot path: see `probe.marks`.
+"""
+
+import time
+from _thread import get_ident
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from ..schema.stage import STAGES, Stage
+from ..schema.steps import Flag
+from .batch_size import batch_sizer
+from .marks import Listener, Sink, StageClock
+from .partition import BATCH, BEGIN, LEAVE, OPEN, WAIT, WAITED, close_event
+
+T = TypeVar("T")
+
+_DATALOADER = STAGES.index(Stage.DATALOADER)
+_CLOSING = close_event(0, 0)
+_PER_SAMPLE = close_event(1, 0) - _CLOSING
+
+MOST_REQUESTS = 64
+"""Requests without any work between them that still make one step: batches fetched ahead, or a
+whole accumulation at once. A loop of more only reads data."""
+MOST_ROUNDS = 64
+"""Batches that a loop within a step may train on before it counts as the training loop itself,
+and the iterator around it as one that was left lying."""
+MOST_MODULES = 10_000
+"""Modules remembered by identity; a script may make a new loss module in every step."""
+
+
+@dataclass(slots=True)
+class _Inner:
+    """Another iterator that is asked within the steps of the one that opens them."""
+
+    step: int
+    began_ns: int
+    forwards: int
+    trainings: int
+    batches: int = 0
+    rounds: int = 0
+    trainings_asked: int = 0
+
+
+class LoopClock(StageClock):
+    """Opens and closes steps by itself.
+
+    A step goes from one request of the outermost iterator to its next one; without a loader,
+    from the end of one optimizer step to that of the next. Requests with nothing done between
+    them belong together. Steps that train nothing are flagged as evaluation.
+
+    Args:
+        sink, now, warmup, period_ns, capacity, listener: see `StageClock`; `warmup` counts steps
+            that train.
+        enough: told once, between two steps, when `limit` steps after the warm-up were seen.
+        limit: None for no end.
+        between: called between two steps after each flush, in the loop's thread.
+
+    Attributes:
+        busy: whether the loop is in a stage that owns whatever is called from it (forward,
+            backward, a wait for data): hooks then pass straight through.
+        forwards, trainings: outermost calls of modules, and backward passes and optimizer steps.
+        device: type of device that the model is on, None while no model was called.
+        compiling_ns, compilations: what torch.compile took, and how often.
+        evaluation_ns, evaluation_batches: what evaluations within training steps took.
+        foreign_trainings, foreign_requests: backward passes, and requests for batches, in other
+            threads than the loop's.
+        training_loop: key of the iterator whose batches were trained on last, 0 without one.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        *,
+        now: Callable[[], int] = time.perf_counter_ns,
+        warmup: int = 0,
+        period_ns: int = 500_000_000,
+        capacity: int = 65_536,
+        listener: Listener | None = None,
+        limit: int | None = None,
+        enough: Callable[[], None] = lambda: None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(
+            sink, now=now, warmup=warmup, period_ns=period_ns, capacity=capacity, listener=listener
+        )
+        self.listener = listener
+        self.now = now
+        self.push = self._push
+        self.busy = self.stopped = False
+        self.forwards = 0
+        self.trainings = 0
+        self.step_is_open = False
+        self.modules: set[int] = set()
+        self.device: str | None = None
+        self.compilations = self.compiling_ns = 0
+        self.evaluation_batches = self.evaluation_ns = 0
+        self.foreign_trainings = 0
+        self.foreign_requests = 0
+        self.trained_steps = 0
+        self.training_loop = 0
+        self._compiling_since = 0
+        self._limit = None if limit is None else warmup + limit
+        self._enough = enough
+        self._between = between
+        self._sticky = 0
+        self._owner = 0
+        self._serial = 0
+        self._first = False
+        self._requests = 0
+        self._forwards_before = self._trainings_before = self._trainings_opened = 0
+        self._size: Callable[[Any], int] | None = None
+        self._samples = -1
+        self._inner: dict[int, _Inner] = {}
+        self.trained_modules: set[int] = set()
+        self._evaluated_step = -2
+        self._optimizers: set[int] = set()
+        self._closer = self._others = 0
+
+    # Which thread -----------------------------------------------------------------------------
+
+    def claim(self) -> bool:
+        """Whether this thread is the loop's; the first one that does anything is."""
+        if self.thread == 0:
+            self.thread = get_ident()
+        return self.thread == get_ident()
+
+    def claim_by_training(self) -> bool:
+        """The same for a thread that trains: it takes the loop over from one that never did."""
+        if not self.claim():
+            if self.trainings:
+                self.foreign_trainings += 1
+                return False
+            # Another thread fetched or evaluated first; where training happens is the loop.
+            self._abandon()
+            self.thread = get_ident()
+        return True
+
+    def stop(self) -> None:
+        """See nothing from now on."""
+        self.busy = self.stopped = True
+
+    # Requests ---------------------------------------------------------------------------------
+
+    def fetch(self, key: int, get: Callable[[], T]) -> T:
+        """The next batch of an iterator; its request may open a step.
+
+        Args:
+            key: identity of the iterator; tell `release` when it is gone.
+            get: gives the batch, or raises StopIteration.
+        """
+        if self.busy or not (get_ident() == self.thread or self.claim()):
+            self.foreign_requests += not self.busy
+            return get()
+        within = self._ask(key)
+        if self.stopped:
+            return get()
+        self.busy = True
+        try:
+            batch = get()
+        except BaseException:
+            self.busy = False
+            if within:
+                self._leave()
+            self.release(key, exhausted=True)
+            raise
+        self.busy = False
+        if within:
+            self._leave()
+            return batch
+        self.push((BATCH, self.now()))
+        if self.listener is not None:
+            self.listener.batch_came()
+        if self._first:
+            self._size = batch_sizer(batch)
+        if self._size is not None:
+            try:
+                self._samples = self._size(batch)
+            except Exception:  # a user's batch may be anything, and unlike the first
+                self._size, self._samples = None, -1
+        return batch
+
+    def watch(
+        self, iterator: Iterator[T], meet: Callable[[int], None] = lambda key: None
+    ) -> Generator[T, None, None]:
+        """The batches of any iterator, with the requests for them observed.
+
+        Args:
+            iterator: gives the batches.
+            meet: told the key under which they are requested.
+        """
+        token = object()
+        key = id(token)
+        meet(key)
+        get = iterator.__next__
+        fetch = self._frames[Stage.DATALOADER.value]
+        try:
+            while True:
+                try:
+                    batch = self.fetch(key, lambda: fetch(get))
+                except StopIteration:
+                    return
+                yield batch
+                del batch
+        finally:
+            self.release(key)
+
+    def release(self, key: int, *, exhausted: bool = False) -> None:
+        """An iterator gave its last batch, or was given up: a `break`, or an exception."""
+        if self.stopped or self.thread != get_ident():
+            return
+        if key == self._owner:
+            if exhausted:
+                self._abandon()
+            else:
+                self._close(Flag.PARTIAL.value)
+                self._end_loop()
+        elif (inner := self._inner.pop(key, None)) is not None:
+            inner.batches -= exhausted  # the last request got none
+            self._judge(inner)
+
+    def starts_workers(self, key: int) -> None:
+        """Loader workers start: whatever step is open is not only itself."""
+        if self.busy or self.thread != get_ident() or not self.step_is_open:
+            return
+        if key == self._owner:  # a persistent iterator begins anew: its last step has no end
+            self._close(Flag.PARTIAL.value)
+            self._end_loop()
+        elif self._owner == 0:
+            self._abandon()
+        else:
+            self.flag(Flag.INTERRUPTED)
+
+    def _ask(self, key: int) -> bool:
+        """Note a request; whether it belongs to the step that is open already."""
+        if key != self._owner:
+            if self._owner != 0:
+                return self._ask_within(key)
+            # A step without a loader that is open is none: nobody will close it.
+            self._abandon()
+            self._owner = key
+            self._first = True
+        elif (
+            self.forwards == self._forwards_before
+            and self.trainings == self._trainings_before
+            and self._requests < MOST_REQUESTS
+        ):
+            self._requests += 1
+            self._enter()
+            return True
+        else:
+            self._close(0)
+        if self.stopped:
+            return True
+        self._requests = 1
+        self._forwards_before, self._trainings_before = self.forwards, self.trainings
+        self._open(OPEN)
+        return False
+
+    def _ask_within(self, key: int) -> bool:
+        inner = self._inner.get(key)
+        if inner is None or inner.step != self._serial:
+            began = self.now()
+            inner = _Inner(self._serial, began, self.forwards, self.trainings)
+            inner.trainings_asked = self.trainings
+            self._inner[key] = inner
+        if inner.trainings_asked != self.trainings:
+            inner.trainings_asked = self.trainings
+            inner.rounds += 1
+            if inner.rounds > MOST_ROUNDS:
+                self._close(Flag.PARTIAL.value)
+                self._end_loop()
+                return self._ask(key)
+        inner.batches += 1
+        self._enter()
+        return True
+
+    def _judge(self, inner: _Inner) -> None:
+        """A loop over another loader has ended: was it an evaluation?"""
+        evaluated = self.forwards != inner.forwards and self.trainings == inner.trainings
+        if inner.step == self._serial and evaluated:
+            self.flag(Flag.INTERRUPTED)
+            self.evaluation_batches += inner.batches
+            self.evaluation_ns += self.now() - inner.began_ns
+
+    # Work -------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Something is done outside of any step: without a loader, this opens the first one."""
+        self._first = True
+        self._open(BEGIN)
+        # When it really began, nobody saw.
+        self.flag(Flag.PARTIAL)
+
+    def meet(self, module: Any) -> None:
+        """A module is called from outside any module for the first time."""
+        if len(self.modules) >= MOST_MODULES:
+            self.modules.clear()
+        self.modules.add(id(module))
+        if self.device is None and (first := next(module.parameters(), None)) is not None:
+            self.device = first.device.type
+
+    def evaluates(self, module: Any) -> None:
+        """A module in evaluation mode is called while no gradients are kept."""
+        if id(module) not in self.trained_modules or self._evaluated_step == self._serial:
+            return
+        # What happens in every step is part of it, such as a model that labels its own data.
+        if self._evaluated_step != self._serial - 1:
+            self.flag(Flag.INTERRUPTED)
+        self._evaluated_step = self._serial
+
+    def trains(self, module: Any) -> None:
+        """A module in training mode is called."""
+        if len(self.trained_modules) >= MOST_MODULES:
+            self.trained_modules.clear()
+        self.trained_modules.add(id(module))
+
+    def optimized(self, key: int) -> None:
+        """An optimizer's step has ended; without a loader, that closes the step.
+
+        Of several optimizers the one that joined last does: it ends the round.
+        """
+        if self._owner != 0:
+            return
+        if not self.step_is_open:
+            self.begin()
+        if key not in self._optimizers:
+            self._optimizers.add(key)
+            self._closer, self._others = key, 0
+        elif key != self._closer:
+            self._others += 1
+            if self._others <= MOST_ROUNDS:
+                return
+            self._closer, self._others = key, 0
+        self._others = 0
+        self._close(0)
+        if not self.stopped:
+            self._open(BEGIN)
+
+    def waits_for_ranks(self) -> None:
+        """From now to the next event the host waits for other ranks."""
+        if self.thread == get_ident() and self.step_is_open:
+            self.push((WAIT, self.now()))
+
+    def waited_for_ranks(self) -> None:
+        """The wait is over, and nothing else begins."""
+        if self.thread == get_ident() and self.step_is_open:
+            self.push((WAITED, self.now()))
+
+    def compilation_begins(self) -> None:
+        """torch.compile is at work: the step that is open is warm-up."""
+        self._compiling_since = self.now()
+        if self.thread == get_ident():
+            self.flag(Flag.COMPILED)
+
+    def compilation_ends(self) -> None:
+        """torch.compile is done."""
+        self.compilations += 1
+        self.compiling_ns += self.now() - self._compiling_since
+
+    # Steps ------------------------------------------------------------------------------------
+
+    def disturb(self, disturbed: bool) -> None:
+        """Whether a sampler is at work from this step on."""
+        self._sticky = Flag.DISTURBED.value if disturbed else 0
+
+    def end(self) -> None:
+        """The program is over: what is open is no step, and what was closed is handed on."""
+        if self._owner != 0 and self.step_is_open:
+            self._close(Flag.PARTIAL.value)
+        self.stop()
+        self._drop_open()
+        self.flush()
+
+    def beat(self) -> None:
+        """What must happen while no step ends; called now and then, from any thread."""
+        if self._due and self.now() > self._due + self._period_ns // 5:
+            self.flush()
+        # The marks of a step that does not end would fill the memory.
+        if len(self._events) > 4 * self._capacity and self.step_is_open:
+            self._shed()
+
+    def _enter(self) -> None:
+        if self.listener is not None:
+            self.listener.stage_begins(_DATALOADER)
+        self.push((_DATALOADER, self.now()))
+
+    def _leave(self) -> None:
+        self.push((LEAVE, self.now()))
+        if self.listener is not None:
+            self.listener.stage_ends()
+
+    def _open(self, event: int) -> None:
+        start = self.now()
+        if self.listener is not None:
+            start = self.listener.step_opens(self.count)
+            if event == BEGIN:
+                self.listener.batch_came()
+        self.step_is_open = True
+        self._flags = 0
+        self._samples = -1
+        self._serial += 1
+        self._trainings_opened = self.trainings
+        self.push((event, start))
+
+    def _close(self, flags: int) -> None:
+        if not self.step_is_open:
+            return
+        if self.listener is not None:
+            self.listener.step_closes()
+        end = self.now()
+        flags |= self._flags | self._sticky
+        if self._first:
+            flags |= Flag.BLOCK_START.value
+            self._first = False
+        if self.trainings == self._trainings_opened:
+            flags |= Flag.EVALUATION.value
+        else:
+            if self.trained_steps < self._warmup:
+                flags |= Flag.WARMUP.value
+            self.trained_steps += 1
+            self.training_loop = self._owner
+        self.push((_CLOSING + flags + self._samples * _PER_SAMPLE, end))
+        self.step_is_open = False
+        if self._due == 0:
+            self._due = end + self._period_ns
+        is_enough = self.trained_steps == self._limit
+        if end >= self._due or len(self._events) >= self._capacity or is_enough:
+            self.flush()
+            self._between()
+        if is_enough:
+            self.stop()
+            self._enough()
+
+    def _abandon(self) -> None:
+        """Forget what is open, and the loop that it belongs to."""
+        self._drop_open()
+        self._end_loop()
+
+    def _end_loop(self) -> None:
+        self.step_is_open = False
+        self._owner = 0
+        self._size = None
+        self._inner.clear()
+        if self.listener is not None:
+            self.listener.loop_ends()
+        # Whatever comes now may take long, and a kill may come meanwhile.
+        if self._events:
+            self.flush()
