@@ -7,14 +7,12 @@ kept recognisable to them.
 """
 
 import functools
-import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ..schema.run import LoaderFacts
 from ..schema.stage import STAGES, Stage
@@ -24,16 +22,9 @@ from .partition import LEAVE
 
 Function = Callable[..., Any]
 
-MOST_LOADERS = 1_000
-"""Iterators whose loaders are remembered; identities come back once they are gone."""
 
-_FORWARD, _BACKWARD, _OPTIMIZER, _TRANSFER = map(
-    STAGES.index, (Stage.FORWARD, Stage.BACKWARD, Stage.OPTIMIZER, Stage.TRANSFER)
-)
+_FORWARD = STAGES.index(Stage.FORWARD)
 _MISSING = object()
-_CLIPPING = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
-_SCALING = ("scale", "unscale_", "step", "update")
-_COPYING = ("to", "cuda", "cpu", "xpu", "pin_memory")
 _LOSSES = ("cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div")
 
 
@@ -62,20 +53,24 @@ class Hooks:
 
     def install(self) -> None:
         """Put all wrappers in place."""
+        from .copy_hooks import hook_copies
+        from .loader_hooks import hook_loaders
+        from .optimizer_hooks import hook_gradients, hook_optimizers, hook_schedulers
+
         for hook in (
-            self._hook_modules,
-            self._hook_losses,
-            self._hook_backward,
-            self._hook_optimizers,
-            self._hook_schedulers,
-            self._hook_gradients,
-            self._hook_copies,
-            self._hook_loaders,
+            Hooks._hook_modules,
+            Hooks._hook_losses,
+            Hooks._hook_backward,
+            hook_optimizers,
+            hook_schedulers,
+            hook_gradients,
+            hook_copies,
+            hook_loaders,
         ):
             try:
-                hook()
+                hook(self)
             except Exception as error:  # a torch unlike the known ones must not stop a training
-                name = hook.__name__.removeprefix("_hook_")
+                name = hook.__name__.removeprefix("_").removeprefix("hook_")
                 self.gaps.append(f"{name} cannot be observed in this torch: {error!r}")
 
     def uninstall(self) -> None:
@@ -158,7 +153,7 @@ class Hooks:
                 # thousands of modules inside the one that is called.
                 if not is_known or self._compiled_call_impl is not None:
                     return original(self, *args, **kwargs)
-                return self._call_impl(*args, **kwargs)
+                return self._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
             if is_compiling() or not (get_ident() == clock.thread or clock.claim()):
                 return original(self, *args, **kwargs)
             if not clock.step_is_open:
@@ -205,178 +200,10 @@ class Hooks:
         self.replace(torch.autograd, "backward", mark)
         self.replace(torch.autograd, "grad", mark)
 
-    def _hook_optimizers(self) -> None:
-        base = torch.optim.Optimizer
-        self.replace(base, "zero_grad", lambda f: self.marked(f, Stage.OPTIMIZER))
-        # torch wraps the `step` of each class when the first optimizer of it is made.
-        self.replace(
-            base, "profile_hook_step", lambda wrap: staticmethod(lambda f: self._step(wrap(f)))
-        )
-        for made in _subclasses(base):
-            if getattr(made.__dict__.get("step"), "hooked", False):
-                self.replace(made, "step", self._step)
 
-    def _step(self, function: Function) -> Function:
-        clock, optimizers = self.clock, self.optimizers
-        step = self.marked(function, Stage.OPTIMIZER, trains=True)
-
-        @functools.wraps(function)
-        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if clock.busy:
-                return function(self, *args, **kwargs)
-            if id(self) not in optimizers and len(optimizers) < 64:
-                optimizers[id(self)] = weakref.ref(self)
-            result = step(self, *args, **kwargs)
-            if get_ident() == clock.thread:
-                clock.optimized(id(self))
-            return result
-
-        return call
-
-    def _hook_schedulers(self) -> None:
-        module = torch.optim.lr_scheduler
-        for made in (*vars(module).values(), *_subclasses(module.LRScheduler)):
-            if isinstance(made, type) and "step" in made.__dict__ and hasattr(made, "get_last_lr"):
-                self.replace(made, "step", lambda f: self.marked(f, Stage.OPTIMIZER))
-
-    def _hook_gradients(self) -> None:
-        for owner in (nn.utils, nn.utils.clip_grad):
-            for name in _CLIPPING:
-                self.replace(owner, name, lambda f: self.marked(f, Stage.OPTIMIZER))
-        for name in _SCALING:
-            self.replace(torch.amp.GradScaler, name, lambda f: self.marked(f, Stage.OPTIMIZER))
-
-    def _hook_copies(self) -> None:
-        for name in _COPYING:
-            self.replace(torch.Tensor, name, self._copy)
-
-    def _copy(self, function: Function) -> Function:
-        """A method of a tensor that may copy it to other memory."""
-        clock, frame = self.clock, named_frame(Stage.TRANSFER)
-        push, now, listener = clock.push, clock.now, clock.listener
-        is_compiling = torch.compiler.is_compiling
-
-        @functools.wraps(function)
-        def call(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-            if is_compiling():
-                return function(tensor, *args, **kwargs)
-            marks = not clock.busy and clock.step_is_open and get_ident() == clock.thread
-            if has_torch_function_unary(tensor):
-                # A subclass knows the method by the name under which it is called: this one.
-                if not marks:
-                    return handle_torch_function(call, (tensor,), tensor, *args, **kwargs)
-                clock.busy = True
-                began = now()
-                try:
-                    copy = frame(handle_torch_function, call, (tensor,), tensor, *args, **kwargs)
-                finally:
-                    clock.busy = clock.stopped
-            elif not marks:
-                return function(tensor, *args, **kwargs)
-            else:
-                began = now()
-                copy = frame(function, tensor, *args, **kwargs)
-            # Most are no copy at all, or one within the same memory.
-            if getattr(copy, "device", None) != tensor.device or (
-                copy is not tensor and function.__name__ == "pin_memory"
-            ):
-                push((_TRANSFER, began, LEAVE, now()))
-                if listener is not None:
-                    listener.stage_begins(_TRANSFER)
-                    listener.stage_ends()
-            return copy
-
-        return call
-
-    def _hook_loaders(self) -> None:
-        from torch.utils.data import DataLoader
-        from torch.utils.data.dataloader import _BaseDataLoaderIter
-
-        self.replace(_BaseDataLoaderIter, "__next__", self._next)
-        self.replace(DataLoader, "__iter__", self._iter)
-        # A subclass may fetch ahead in a generator of its own: its requests are what counts.
-        for made in _subclasses(DataLoader):
-            if "__iter__" in made.__dict__:
-                self.replace(made, "__iter__", self._outer_iter)
-        self.replace(DataLoader, "__init__", self._loader_init)
-
-    def _loader_init(self, original: Function) -> Function:
-        from torch.utils.data import DataLoader
-
-        hooks = self
-        known = {DataLoader, *_subclasses(DataLoader)}
-
-        @functools.wraps(original)
-        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            original(self, *args, **kwargs)
-            for made in type(self).__mro__:
-                if made in known:
-                    break
-                known.add(made)
-                if "__iter__" in made.__dict__:
-                    hooks.replace(made, "__iter__", hooks._outer_iter)
-
-        return __init__
-
-    def _iter(self, original: Function) -> Function:
-        clock, hooks = self.clock, self
-
-        @functools.wraps(original)
-        def __iter__(self: Any) -> Any:
-            if not clock.busy and (get_ident() == clock.thread or clock.claim()):
-                if hooks.on_loader is not None:
-                    hooks.on_loader(self)
-                if self.num_workers:
-                    clock.starts_workers(id(getattr(self, "_iterator", None)))
-            iterator = original(self)
-            hooks._note_loader(id(iterator), self)
-            return iterator
-
-        return __iter__
-
-    def _note_loader(self, key: int, loader: Any) -> None:
-        if len(self.loaders) < MOST_LOADERS or key in self.loaders:
-            self.loaders[key] = LoaderFacts(
-                source=type(loader).__name__,
-                batch_size=getattr(loader, "batch_size", None),
-                num_workers=getattr(loader, "num_workers", None),
-                prefetch_factor=getattr(loader, "prefetch_factor", None),
-            )
-
-    def _outer_iter(self, original: Function) -> Function:
-        clock, hooks = self.clock, self
-
-        @functools.wraps(original)
-        def __iter__(self: Any) -> Iterator[Any]:
-            iterator = original(self)
-            if clock.busy:
-                return iterator  # type: ignore[no-any-return]
-            return clock.watch(iterator, lambda key: hooks._note_loader(key, self))
-
-        return __iter__
-
-    def _next(self, original: Function) -> Function:
-        clock, frame = self.clock, named_frame(Stage.DATALOADER)
-        watched: dict[int, weakref.ref[Any]] = {}
-
-        def forget(key: int, _: object) -> None:
-            watched.pop(key, None)
-            clock.release(key)
-
-        @functools.wraps(original)
-        def __next__(self: Any) -> Any:
-            if clock.busy:
-                return original(self)
-            key = id(self)
-            if key not in watched:
-                # A `for` loop that is left drops its iterator at once.
-                watched[key] = weakref.ref(self, functools.partial(forget, key))
-            return clock.fetch(key, lambda: frame(original, self))
-
-        return __next__
-
-
-def _subclasses(base: type) -> Iterator[type]:
+def subclasses(base: type) -> Iterator[type]:
+    """All classes below one."""
+    made: type
     for made in base.__subclasses__():
         yield made
-        yield from _subclasses(made)
+        yield from subclasses(made)

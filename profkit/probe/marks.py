@@ -241,7 +241,7 @@ def unknown_stage(name: object) -> InputError:
 
 
 def named_frame(stage: Stage) -> Callable[..., Any]:
-    """A function that calls its first argument with the others, under a frame named after a stage."""
+    """A function that calls its first argument, under a frame that is named after a stage."""
 
     def call(function: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
         return function(*args, **kwargs)

@@ -1,0 +1,61 @@
+"""Hooks on copies between devices."""
+
+import functools
+from _thread import get_ident
+from typing import Any
+
+import torch
+from torch.overrides import handle_torch_function, has_torch_function_unary
+
+from ..schema.stage import STAGES, Stage
+from .hooks import Function, Hooks
+from .loop_clock import LoopClock
+from .marks import named_frame
+from .partition import LEAVE
+
+_TRANSFER = STAGES.index(Stage.TRANSFER)
+_COPYING = ("to", "cuda", "cpu", "xpu", "pin_memory")
+
+
+def hook_copies(hooks: Hooks) -> None:
+    """Methods of tensors that may copy them to other memory."""
+    for name in _COPYING:
+        hooks.replace(torch.Tensor, name, lambda f: _copy(hooks.clock, f))
+
+
+def _copy(clock: LoopClock, function: Function) -> Function:
+    frame = named_frame(Stage.TRANSFER)
+    push, now, listener = clock.push, clock.now, clock.listener
+    is_compiling = torch.compiler.is_compiling
+
+    @functools.wraps(function)
+    def call(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+        if is_compiling():
+            return function(tensor, *args, **kwargs)
+        marks = not clock.busy and clock.step_is_open and get_ident() == clock.thread
+        if has_torch_function_unary(tensor):
+            # A subclass knows the method by the name under which it is called: this one.
+            if not marks:
+                return handle_torch_function(call, (tensor,), tensor, *args, **kwargs)
+            clock.busy = True
+            began = now()
+            try:
+                copy = frame(handle_torch_function, call, (tensor,), tensor, *args, **kwargs)
+            finally:
+                clock.busy = clock.stopped
+        elif not marks:
+            return function(tensor, *args, **kwargs)
+        else:
+            began = now()
+            copy = frame(function, tensor, *args, **kwargs)
+        # Most are no copy at all, or one within the same memory.
+        if getattr(copy, "device", None) != tensor.device or (
+            copy is not tensor and function.__name__ == "pin_memory"
+        ):
+            push((_TRANSFER, began, LEAVE, now()))
+            if listener is not None:
+                listener.stage_begins(_TRANSFER)
+                listener.stage_ends()
+        return copy
+
+    return call

@@ -1,0 +1,106 @@
+"""Hooks on DataLoaders: who asks for a batch, and when an iterator is given up."""
+
+import functools
+import weakref
+from _thread import get_ident
+from collections.abc import Iterator
+from typing import Any
+
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from ..schema.run import LoaderFacts
+from ..schema.stage import Stage
+from .hooks import Function, Hooks, subclasses
+from .marks import named_frame
+
+MOST_LOADERS = 1_000
+"""Iterators whose loaders are remembered; identities come back once they are gone."""
+
+
+def hook_loaders(hooks: Hooks) -> None:
+    """Requests for batches, and the start of workers."""
+    hooks.replace(_BaseDataLoaderIter, "__next__", lambda f: _next(hooks, f))
+    hooks.replace(DataLoader, "__iter__", lambda f: _iter(hooks, f))
+    # A subclass may fetch ahead in a generator of its own: its requests are what counts.
+    for made in subclasses(DataLoader):
+        if "__iter__" in made.__dict__:
+            hooks.replace(made, "__iter__", lambda f: _outer_iter(hooks, f))
+    hooks.replace(DataLoader, "__init__", lambda f: _init(hooks, f))
+
+
+def _init(hooks: Hooks, original: Function) -> Function:
+    known = {DataLoader, *subclasses(DataLoader)}
+
+    @functools.wraps(original)
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        for made in type(self).__mro__:
+            if made in known:
+                break
+            known.add(made)
+            if "__iter__" in made.__dict__:
+                hooks.replace(made, "__iter__", lambda f: _outer_iter(hooks, f))
+
+    return init
+
+
+def _iter(hooks: Hooks, original: Function) -> Function:
+    clock = hooks.clock
+
+    @functools.wraps(original)
+    def iterate(self: Any) -> Any:
+        if not clock.busy and (get_ident() == clock.thread or clock.claim()):
+            if hooks.on_loader is not None:
+                hooks.on_loader(self)
+            if self.num_workers:
+                clock.starts_workers(id(getattr(self, "_iterator", None)))
+        iterator = original(self)
+        _note(hooks, id(iterator), self)
+        return iterator
+
+    return iterate
+
+
+def _note(hooks: Hooks, key: int, loader: Any) -> None:
+    if len(hooks.loaders) < MOST_LOADERS or key in hooks.loaders:
+        hooks.loaders[key] = LoaderFacts(
+            source=type(loader).__name__,
+            batch_size=getattr(loader, "batch_size", None),
+            num_workers=getattr(loader, "num_workers", None),
+            prefetch_factor=getattr(loader, "prefetch_factor", None),
+        )
+
+
+def _outer_iter(hooks: Hooks, original: Function) -> Function:
+    clock = hooks.clock
+
+    @functools.wraps(original)
+    def iterate(self: Any) -> Iterator[Any]:
+        iterator = original(self)
+        if clock.busy:
+            return iterator  # type: ignore[no-any-return]
+        return clock.watch(iterator, lambda key: _note(hooks, key, self))
+
+    return iterate
+
+
+def _next(hooks: Hooks, original: Function) -> Function:
+    clock, frame = hooks.clock, named_frame(Stage.DATALOADER)
+    watched: dict[int, weakref.ref[Any]] = {}
+
+    def forget(key: int, _: object) -> None:
+        watched.pop(key, None)
+        clock.release(key)
+
+    @functools.wraps(original)
+    def fetch(self: Any) -> Any:
+        if clock.busy:
+            return original(self)
+        key = id(self)
+        if key not in watched:
+            # A `for` loop that is left drops its iterator at once.
+            watched[key] = weakref.ref(self, functools.partial(forget, key))
+        return clock.fetch(key, lambda: frame(original, self))
+
+    return fetch
