@@ -8,9 +8,6 @@ from pathlib import Path
 
 from .analyze.breakdown import break_down
 from .analyze.compare import compare, contention
-from .analyze.lines import line_costs
-from .analyze.operators import all_operator_costs, device_idle_in_wait_share
-from .analyze.stacks import stack_costs
 from .diagnose.situation import Situation
 from .diagnose.verdict import add_comparison, judge
 from .errors import InputError, OutputError, ProfkitError
@@ -234,6 +231,8 @@ def _drill_down(
     idle: list[float | None] = [None]
 
     def torch() -> None:
+        from .analyze.operators import all_operator_costs, device_idle_in_wait_share
+
         traced = read_trace(run / TORCH / FULL_TRACE)
         idle[0] = device_idle_in_wait_share(traced)
         sources_path = run / TORCH / OPERATOR_SOURCES
@@ -241,10 +240,14 @@ def _drill_down(
         found.extend(all_operator_costs(traced, sources, stages))
 
     def stacks() -> None:
+        from .analyze.stacks import stack_costs
+
         text = read_stacks(run)
         found.extend(stack_costs(text, stage, steps["stacks"]) for stage in stages)
 
     def lines() -> None:
+        from .analyze.lines import line_costs
+
         figures = read_lines(run)
         found.extend(line_costs(figures, stage, steps["lines"]) for stage in stages)
 
