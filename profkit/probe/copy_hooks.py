@@ -8,7 +8,7 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ..schema.stage import STAGES, Stage
-from .hooks import Function, Hooks
+from .hooks import Function, Hooks, hide_from_compilers
 from .loop_clock import LoopClock
 from .marks import named_frame
 from .partition import LEAVE
@@ -26,12 +26,9 @@ def hook_copies(hooks: Hooks) -> None:
 def _copy(clock: LoopClock, function: Function) -> Function:
     frame = named_frame(Stage.TRANSFER)
     push, now, listener = clock.push, clock.now, clock.listener
-    is_compiling = torch.compiler.is_compiling
 
     @functools.wraps(function)
     def call(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-        if is_compiling():
-            return function(tensor, *args, **kwargs)
         marks = not clock.busy and clock.step_is_open and get_ident() == clock.thread
         if has_torch_function_unary(tensor):
             # A subclass knows the method by the name under which it is called: this one.
@@ -58,4 +55,5 @@ def _copy(clock: LoopClock, function: Function) -> Function:
                 listener.stage_ends()
         return copy
 
+    hide_from_compilers(call, function)
     return call

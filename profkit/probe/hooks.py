@@ -17,7 +17,7 @@ from torch import nn
 from ..schema.run import LoaderFacts
 from ..schema.stage import STAGES, Stage
 from .loop_clock import LoopClock
-from .marks import named_frame
+from .marks import name_frame, named_frame
 from .partition import LEAVE
 
 Function = Callable[..., Any]
@@ -102,37 +102,35 @@ class Hooks:
             owns: whether hooks below it pass through; else nested marks count for themselves.
             trains: whether it makes the step one of training.
         """
-        clock, index, frame = self.clock, STAGES.index(stage), named_frame(stage)
+        clock, index = self.clock, STAGES.index(stage)
         push, now, listener = clock.push, clock.now, clock.listener
-        is_compiling = torch.compiler.is_compiling
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            if is_compiling() or clock.busy:
+            if clock.busy:
+                return function(*args, **kwargs)
+            if get_ident() != clock.thread and not (trains and clock.claim_by_training()):
                 return function(*args, **kwargs)
             if trains:
-                if not clock.claim_by_training():
-                    return function(*args, **kwargs)
                 clock.trainings += 1
                 if not clock.step_is_open:
                     clock.begin()
-            elif not clock.step_is_open or get_ident() != clock.thread:
+            elif not clock.step_is_open:
                 return function(*args, **kwargs)
             if listener is not None:
                 listener.stage_begins(index)
             clock.busy = owns
             push((index, now()))
             try:
-                return frame(function, *args, **kwargs)
+                return function(*args, **kwargs)
             finally:
                 push((LEAVE, now()))
-                if owns:
-                    clock.busy = clock.stopped
+                clock.busy = clock.stopped
                 if listener is not None:
                     listener.stage_ends()
 
-        # TorchScript compiles what it is given: let it be the original.
-        call.__prepare_scriptable__ = lambda: function  # type: ignore[attr-defined]
+        hide_from_compilers(call, function)
+        name_frame(call, stage)
         return call
 
     def _hook_modules(self) -> None:
@@ -140,11 +138,11 @@ class Hooks:
         self.replace(nn.Module, "zero_grad", lambda f: self.marked(f, Stage.OPTIMIZER))
 
     def _module_call(self, original: Function) -> Function:
-        clock, frame = self.clock, named_frame(Stage.FORWARD)
+        clock = self.clock
         push, now, listener = clock.push, clock.now, clock.listener
         modules, trained = clock.modules, clock.trained_modules
-        is_compiling, keeps_gradients = torch.compiler.is_compiling, torch.is_grad_enabled
-        meet = self._meet
+        keeps_gradients, meet = torch.is_grad_enabled, self._meet
+        frame = named_frame(Stage.FORWARD)
         is_known = original is getattr(nn.Module, "_wrapped_call_impl", None)
 
         def profkit_module_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
@@ -154,7 +152,7 @@ class Hooks:
                 if not is_known or self._compiled_call_impl is not None:
                     return original(self, *args, **kwargs)
                 return self._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
-            if is_compiling() or not (get_ident() == clock.thread or clock.claim()):
+            if get_ident() != clock.thread and not clock.claim():
                 return original(self, *args, **kwargs)
             if not clock.step_is_open:
                 clock.begin()
@@ -178,6 +176,7 @@ class Hooks:
                 if listener is not None:
                     listener.stage_ends()
 
+        hide_from_compilers(profkit_module_call, original)
         return profkit_module_call
 
     def _meet(self, module: nn.Module) -> None:
@@ -199,6 +198,12 @@ class Hooks:
         self.replace(torch.Tensor, "backward", mark)
         self.replace(torch.autograd, "backward", mark)
         self.replace(torch.autograd, "grad", mark)
+
+
+def hide_from_compilers(wrapper: Any, original: Function) -> None:
+    """Let torch.compile and TorchScript see the original in place of its wrapper."""
+    wrapper._torchdynamo_inline = original
+    wrapper.__prepare_scriptable__ = lambda: original
 
 
 def subclasses(base: type) -> Iterator[type]:

@@ -12,7 +12,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from ..schema.run import LoaderFacts
 from ..schema.stage import Stage
 from .hooks import Function, Hooks, subclasses
-from .marks import named_frame
+from .marks import name_frame
 
 MOST_LOADERS = 1_000
 """Iterators whose loaders are remembered; identities come back once they are gone."""
@@ -86,7 +86,7 @@ def _outer_iter(hooks: Hooks, original: Function) -> Function:
 
 
 def _next(hooks: Hooks, original: Function) -> Function:
-    clock, frame = hooks.clock, named_frame(Stage.DATALOADER)
+    clock = hooks.clock
     watched: dict[int, weakref.ref[Any]] = {}
 
     def forget(key: int, _: object) -> None:
@@ -101,6 +101,16 @@ def _next(hooks: Hooks, original: Function) -> Function:
         if key not in watched:
             # A `for` loop that is left drops its iterator at once.
             watched[key] = weakref.ref(self, functools.partial(forget, key))
-        return clock.fetch(key, lambda: frame(original, self))
+        asked = clock.ask(key)
+        if asked is None:
+            return original(self)
+        try:
+            batch = original(self)
+        except BaseException:
+            clock.got_none(key, asked)
+            raise
+        clock.got(batch, asked)
+        return batch
 
+    name_frame(fetch, Stage.DATALOADER)
     return fetch

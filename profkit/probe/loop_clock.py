@@ -63,6 +63,8 @@ class LoopClock(StageClock):
         busy: whether the loop is in a stage that owns whatever is called from it (forward,
             backward, a wait for data): hooks then pass straight through.
         forwards, trainings: outermost calls of modules, and backward passes and optimizer steps.
+        step_is_open: whether what happens now is part of a step.
+        is_headless: whether no loader opens the steps, so that optimizers close them.
         device: type of device that the model is on, None while no model was called.
         compiling_ns, compilations: what torch.compile took, and how often.
         evaluation_ns, evaluation_batches: what evaluations within training steps took.
@@ -94,6 +96,7 @@ class LoopClock(StageClock):
         self.forwards = 0
         self.trainings = 0
         self.step_is_open = False
+        self.is_headless = True
         self.modules: set[int] = set()
         self.device: str | None = None
         self.compilations = self.compiling_ns = 0
@@ -111,7 +114,7 @@ class LoopClock(StageClock):
         self._serial = 0
         self._first = False
         self._requests = 0
-        self._forwards_before = self._trainings_before = self._trainings_opened = 0
+        self._forwards_opened = self._trainings_opened = 0
         self._size: Callable[[Any], int] | None = None
         self._samples = -1
         self._inner: dict[int, _Inner] = {}
@@ -145,32 +148,43 @@ class LoopClock(StageClock):
 
     # Requests ---------------------------------------------------------------------------------
 
-    def fetch(self, key: int, get: Callable[[], T]) -> T:
-        """The next batch of an iterator; its request may open a step.
+    def ask(self, key: int) -> bool | None:
+        """The next batch of an iterator is asked for, which may open a step.
 
         Args:
             key: identity of the iterator; tell `release` when it is gone.
-            get: gives the batch, or raises StopIteration.
+
+        Returns:
+            What `got` and `got_none` want to be told: whether the request belongs to a step that
+            is open already. None where nothing is observed, and nothing need be told.
         """
-        if self.busy or not (get_ident() == self.thread or self.claim()):
-            self.foreign_requests += not self.busy
-            return get()
-        within = self._ask(key)
-        if self.stopped:
-            return get()
+        if self.busy:
+            return None
+        if get_ident() != self.thread and not self.claim():
+            self.foreign_requests += 1
+            return None
+        if key == self._owner and (
+            self.forwards != self._forwards_opened
+            or self.trainings != self._trainings_opened
+            or self._requests >= MOST_REQUESTS
+        ):
+            self._close(0)
+            if self.stopped:
+                return None
+            self._requests = 1
+            self._open(OPEN)
+            within = False
+        else:
+            within = self._ask_otherwise(key)
         self.busy = True
-        try:
-            batch = get()
-        except BaseException:
-            self.busy = False
-            if within:
-                self._leave()
-            self.release(key, exhausted=True)
-            raise
+        return within
+
+    def got(self, batch: object, within: bool) -> None:
+        """The batch is there."""
         self.busy = False
         if within:
             self._leave()
-            return batch
+            return
         self.push((BATCH, self.now()))
         if self.listener is not None:
             self.listener.batch_came()
@@ -181,7 +195,13 @@ class LoopClock(StageClock):
                 self._samples = self._size(batch)
             except Exception:  # a user's batch may be anything, and unlike the first
                 self._size, self._samples = None, -1
-        return batch
+
+    def got_none(self, key: int, within: bool) -> None:
+        """The iterator is at its end, or failed."""
+        self.busy = False
+        if within:
+            self._leave()
+        self.release(key, exhausted=True)
 
     def watch(
         self, iterator: Iterator[T], meet: Callable[[int], None] = lambda key: None
@@ -195,14 +215,20 @@ class LoopClock(StageClock):
         token = object()
         key = id(token)
         meet(key)
-        get = iterator.__next__
-        fetch = self._frames[Stage.DATALOADER.value]
+        fetch, get = self._frames[Stage.DATALOADER.value], iterator.__next__
         try:
             while True:
+                asked = self.ask(key)
                 try:
-                    batch = self.fetch(key, lambda: fetch(get))
-                except StopIteration:
-                    return
+                    batch = fetch(get)
+                except BaseException as error:
+                    if asked is not None:
+                        self.got_none(key, asked)
+                    if isinstance(error, StopIteration):
+                        return
+                    raise
+                if asked is not None:
+                    self.got(batch, asked)
                 yield batch
                 del batch
         finally:
@@ -234,29 +260,20 @@ class LoopClock(StageClock):
         else:
             self.flag(Flag.INTERRUPTED)
 
-    def _ask(self, key: int) -> bool:
-        """Note a request; whether it belongs to the step that is open already."""
-        if key != self._owner:
-            if self._owner != 0:
-                return self._ask_within(key)
-            # A step without a loader that is open is none: nobody will close it.
-            self._abandon()
-            self._owner = key
-            self._first = True
-        elif (
-            self.forwards == self._forwards_before
-            and self.trainings == self._trainings_before
-            and self._requests < MOST_REQUESTS
-        ):
+    def _ask_otherwise(self, key: int) -> bool:
+        """Note a request that is not just the loop's next; whether a step was open already."""
+        if key == self._owner:
             self._requests += 1
             self._enter()
             return True
-        else:
-            self._close(0)
-        if self.stopped:
-            return True
+        if self._owner != 0:
+            return self._ask_within(key)
+        # A step without a loader that is open is none: nobody will close it.
+        self._abandon()
+        self._owner = key
+        self.is_headless = False
+        self._first = True
         self._requests = 1
-        self._forwards_before, self._trainings_before = self.forwards, self.trainings
         self._open(OPEN)
         return False
 
@@ -273,7 +290,7 @@ class LoopClock(StageClock):
             if inner.rounds > MOST_ROUNDS:
                 self._close(Flag.PARTIAL.value)
                 self._end_loop()
-                return self._ask(key)
+                return self._ask_otherwise(key)
         inner.batches += 1
         self._enter()
         return True
@@ -319,12 +336,10 @@ class LoopClock(StageClock):
         self.trained_modules.add(id(module))
 
     def optimized(self, key: int) -> None:
-        """An optimizer's step has ended; without a loader, that closes the step.
+        """An optimizer's step has ended, without a loader: that closes the step.
 
         Of several optimizers the one that joined last does: it ends the round.
         """
-        if self._owner != 0:
-            return
         if not self.step_is_open:
             self.begin()
         if key not in self._optimizers:
@@ -403,7 +418,7 @@ class LoopClock(StageClock):
         self._flags = 0
         self._samples = -1
         self._serial += 1
-        self._trainings_opened = self.trainings
+        self._forwards_opened, self._trainings_opened = self.forwards, self.trainings
         self.push((event, start))
 
     def _close(self, flags: int) -> None:
@@ -443,6 +458,7 @@ class LoopClock(StageClock):
     def _end_loop(self) -> None:
         self.step_is_open = False
         self._owner = 0
+        self.is_headless = True
         self._size = None
         self._inner.clear()
         if self.listener is not None:

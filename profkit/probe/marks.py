@@ -246,9 +246,14 @@ def named_frame(stage: Stage) -> Callable[..., Any]:
     def call(function: Callable[..., R], /, *args: Any, **kwargs: Any) -> R:
         return function(*args, **kwargs)
 
+    name_frame(call, stage)
+    return call
+
+
+def name_frame(function: Any, stage: Stage) -> None:
+    """Let stack samplers see a Python function under the name of a stage."""
     name = f"profkit_stage_{stage.value}"
     changes = {"co_name": name}
     if sys.version_info >= (3, 11):
         changes["co_qualname"] = name  # what py-spy shows since then
-    call.__code__ = call.__code__.replace(**changes)  # type: ignore[arg-type]
-    return call
+    function.__code__ = function.__code__.replace(**changes)

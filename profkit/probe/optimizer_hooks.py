@@ -12,6 +12,8 @@ from ..schema.stage import Stage
 from .hooks import Function, Hooks, subclasses
 
 _CLIPPING = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
+MOST_OPTIMIZERS = 64
+"""Optimizers that are remembered, for probes that look at their lines."""
 _SCALING = ("scale", "unscale_", "step", "update")
 
 
@@ -34,12 +36,10 @@ def _step(hooks: Hooks, function: Function) -> Function:
 
     @functools.wraps(function)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if clock.busy:
-            return function(self, *args, **kwargs)
-        if id(self) not in optimizers and len(optimizers) < 64:
+        if id(self) not in optimizers and len(optimizers) < MOST_OPTIMIZERS:
             optimizers[id(self)] = weakref.ref(self)
         result = step(self, *args, **kwargs)
-        if get_ident() == clock.thread:
+        if clock.is_headless and not clock.busy and get_ident() == clock.thread:
             clock.optimized(id(self))
         return result
 
