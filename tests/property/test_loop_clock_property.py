@@ -15,7 +15,7 @@ MODELS = [Module(), Module()]
 
 actions = st.one_of(
     st.tuples(st.just("pass"), short),
-    st.tuples(st.just("request"), keys, short, st.sampled_from(["batch", "batch", "batch", "none"])),
+    st.tuples(st.just("request"), keys, short, st.sampled_from(["batch"] * 3 + ["none"])),
     st.tuples(st.just("forward"), short),
     st.tuples(st.just("backward"), short),
     st.tuples(st.just("optimize"), short, keys, st.booleans()),
