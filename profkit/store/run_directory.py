@@ -11,6 +11,7 @@ import msgspec
 from ..errors import OutputError, RunError
 from ..schema.run import SCHEMA_VERSION, RunManifest, RunRecord
 from ..schema.steps import StepTable
+from .death_notes import DEATH_NOTES
 from .streams import MARKS, REFERENCE, STEPS, read_marks, read_steps
 
 MANIFEST = "run.json"
@@ -20,6 +21,7 @@ SET_MANIFEST = "runs.json"
 _OWN_NAMES = frozenset(
     {MANIFEST, STEPS, MARKS, REFERENCE, SET_MANIFEST}
     | {"passes", "figures", "report.md", "tensorboard"}
+    | {*DEATH_NOTES.values()}
 )
 """All that profkit writes into an output directory, beside the run directories of a set."""
 
