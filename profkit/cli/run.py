@@ -1,0 +1,79 @@
+"""`profkit run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ..scripts.target import Target
+
+_DEFAULT_WARMUP = 10
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Example: profkit run --warmup 20 train.py --epochs 3",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Run directory [below runs/].")
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="Training steps to time; then the program goes on unobserved [all].",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    default=_DEFAULT_WARMUP,
+    show_default=True,
+    help="First training steps to leave out of the times.",
+)
+@click.option("--force", is_flag=True, help="Replace what profkit wrote to --out before.")
+@click.option("-m", "module", is_flag=True, help="Run a module, as `python -m` does.")
+@click.argument("script", metavar="SCRIPT")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
+def run(
+    out: Path | None,
+    steps: int | None,
+    warmup: int,
+    force: bool,
+    module: bool,
+    script: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """Run a training script as `python` would, and say which stage of its steps costs the time."""
+    from ..scripts.running import RunOrder, run_observed, stderr_line
+
+    order = RunOrder(make_target(module, script, arguments), out, warmup, steps, force)
+    run_observed(order, stderr_line, _summarize)
+
+
+def make_target(module: bool, script: str, arguments: tuple[str, ...]) -> Target:
+    """The program that a command line names."""
+    from ..scripts.target import Target
+
+    return Target("module" if module else "script", script, arguments)
+
+
+def _summarize(path: Path) -> None:
+    import os
+    import sys
+
+    from rich.console import Console
+
+    from .. import api
+    from ..render.terminal import print_report
+    from ..scripts.running import stderr_line
+
+    stream = sys.__stderr__
+    if stream is None or stream.closed:
+        return
+    try:
+        width = None if stream.isatty() else 120
+        print_report(api.report(path), Console(file=stream, width=width))
+    except Exception as error:  # the program's own end must stay what it is
+        stderr_line(f"no summary: {error}; the run is in {os.path.relpath(path)}")
+        return
+    stderr_line(f"the run is in {os.path.relpath(path)}")
