@@ -33,6 +33,8 @@ class Hooks:
 
     Args:
         clock: what they report to.
+        exact_frames: whether a frame named after a stage is on the stack just while the clock
+            is in that stage; else modules called within other stages look like forward.
 
     Attributes:
         gaps: what could not be hooked here, in words.
@@ -42,8 +44,9 @@ class Hooks:
         optimizers, models: the last few seen, for probes that look at their lines.
     """
 
-    def __init__(self, clock: LoopClock) -> None:
+    def __init__(self, clock: LoopClock, *, exact_frames: bool = False) -> None:
         self.clock = clock
+        self._exact_frames = exact_frames
         self.gaps: list[str] = []
         self.loaders: dict[int, LoaderFacts] = {}
         self.on_loader: Callable[[Any], None] | None = None
@@ -142,16 +145,14 @@ class Hooks:
         push, now, listener = clock.push, clock.now, clock.listener
         modules, trained = clock.modules, clock.trained_modules
         keeps_gradients, meet = torch.is_grad_enabled, self._meet
-        frame = named_frame(Stage.FORWARD)
-        is_known = original is getattr(nn.Module, "_wrapped_call_impl", None)
+        # Where stacks are sampled by stage, modules that are called within another stage must
+        # not look like forward; else a call less is worth more.
+        frame = named_frame(Stage.FORWARD) if self._exact_frames else None
 
         def profkit_module_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            # First of all: a model may have thousands of modules inside the one that is called.
             if clock.busy:
-                # What torch's own `__call__` does, without a call more: a model may have
-                # thousands of modules inside the one that is called.
-                if not is_known or self._compiled_call_impl is not None:
-                    return original(self, *args, **kwargs)
-                return self._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+                return original(self, *args, **kwargs)
             if get_ident() != clock.thread and not clock.claim():
                 return original(self, *args, **kwargs)
             if not clock.step_is_open:
@@ -169,13 +170,17 @@ class Hooks:
             clock.busy = True
             push((_FORWARD, now()))
             try:
-                return frame(original, self, *args, **kwargs)
+                if frame is not None:
+                    return frame(original, self, *args, **kwargs)
+                return original(self, *args, **kwargs)
             finally:
                 push((LEAVE, now()))
                 clock.busy = clock.stopped
                 if listener is not None:
                     listener.stage_ends()
 
+        if frame is None:
+            name_frame(profkit_module_call, Stage.FORWARD)
         hide_from_compilers(profkit_module_call, original)
         return profkit_module_call
 

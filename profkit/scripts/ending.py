@@ -97,10 +97,36 @@ def complain(what: str, error: BaseException) -> None:
 
 
 def without_own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback from the program's first frame on."""
-    while trace is not None and trace.tb_frame.f_globals.get("__package__") == __package__:
+    """A traceback without profkit's frames: those that started the program, and its hooks."""
+    while trace is not None and _is_own(trace):
         trace = trace.tb_next
+    last = trace
+    while last is not None:
+        following = last.tb_next
+        while following is not None and _is_own(following):
+            following = following.tb_next
+        last.tb_next = following
+        last = following
     return trace
+
+
+def _is_own(trace: TracebackType) -> bool:
+    name = trace.tb_frame.f_globals.get("__name__")
+    return isinstance(name, str) and name.split(".")[0] == "profkit"
+
+
+def _strip(error: BaseException | None) -> None:
+    """Take profkit's frames out of an exception and of all that it is chained to."""
+    left, seen = [error], set()
+    while left:
+        one = left.pop()
+        if one is None or id(one) in seen:
+            continue
+        seen.add(id(one))
+        one.__traceback__ = without_own_frames(one.__traceback__)
+        left += [one.__cause__, one.__context__]
+        # Groups of exceptions, since Python 3.11.
+        left += getattr(one, "exceptions", ())
 
 
 def _as_seen(code: int) -> int:
@@ -140,6 +166,7 @@ def _show(error: BaseException) -> int | None:
         The exit code, where the hook itself called `sys.exit`.
     Source: `PyErr_PrintEx` in CPython's `Python/pythonrun.c`.
     """
+    _strip(error)
     trace = error.__traceback__
     _remember(error)
     hook = getattr(sys, "excepthook", None)
