@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from .api import describe_machine, record, render, report
     from .errors import ProfkitError
     from .measurement import measure
+    from .observation import watch
     from .recorder import Recorder
     from .schema.stage import Stage
 
@@ -26,6 +27,7 @@ _HOMES = {
     "record": "api",
     "render": "api",
     "report": "api",
+    "watch": "observation",
 }
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "record",
     "render",
     "report",
+    "watch",
 ]
 
 

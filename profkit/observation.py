@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import psutil
 
@@ -23,6 +24,8 @@ from .schema.run import (
     RunManifest,
 )
 from .schema.stage import Stage
+
+T = TypeVar("T")
 
 _HEARTBEAT_S = 0.25
 _CALIBRATION_MARKS = 2_000
@@ -101,6 +104,7 @@ class Observation:
             step_cost_ns=self._step_cost_ns,
         )
         self.hooks = Hooks(self.clock)
+        self.clock.watches_collectives = order.rank is not None
         self._heartbeat = Heartbeat(self._beat, _HEARTBEAT_S)
 
     @property
@@ -203,6 +207,37 @@ class Observation:
                 "under torchrun; a backward pass or an optimizer's step makes a step one"
             )
         return gaps
+
+
+class Watched(Generic[T]):
+    """An iterable whose batches open steps where the program is observed; see `watch`."""
+
+    def __init__(self, iterable: Iterable[T]) -> None:
+        self._iterable = iterable
+
+    def __iter__(self) -> Iterator[T]:
+        iterator = iter(self._iterable)
+        seen = active()
+        if seen is None or seen.clock.busy:
+            return iterator
+        return seen.clock.watch(iterator)
+
+    def __len__(self) -> int:
+        return len(self._iterable)  # type: ignore[arg-type]  # its TypeError is the right one
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the iterable has."""
+        return getattr(self._iterable, name)
+
+
+def watch(iterable: Iterable[T]) -> Watched[T]:
+    """The batches of any iterable, marked as a source of training data.
+
+    DataLoaders are seen by themselves; this is for generators, queues and readers. Under `profkit
+    run` each request opens a step, and the wait for it is the stage `dataloader`. In a program
+    that is not observed it changes nothing.
+    """
+    return Watched(iterable)
 
 
 def active() -> Observation | None:

@@ -52,14 +52,19 @@ class Hooks:
         self.on_loader: Callable[[Any], None] | None = None
         self.on_module: Callable[[nn.Module], None] | None = None
         self.optimizers: dict[int, Any] = {}
+        self._at_end: list[Callable[[], None]] = []
+        self._watch_reducer: Callable[[Hooks, nn.Module], None] = lambda hooks, module: None
         self._undo: list[tuple[Any, str, Any]] = []
 
     def install(self) -> None:
         """Put all wrappers in place."""
+        # Here, since each of them builds on this module.
+        from .collective_hooks import hook_collectives, watch_reducer
         from .copy_hooks import hook_copies
         from .loader_hooks import hook_loaders
         from .optimizer_hooks import hook_gradients, hook_optimizers, hook_schedulers
 
+        self._watch_reducer = watch_reducer
         for hook in (
             Hooks._hook_modules,
             Hooks._hook_losses,
@@ -69,6 +74,7 @@ class Hooks:
             hook_gradients,
             hook_copies,
             hook_loaders,
+            hook_collectives,
         ):
             try:
                 hook(self)
@@ -78,12 +84,18 @@ class Hooks:
 
     def uninstall(self) -> None:
         """Take all of them away."""
+        while self._at_end:
+            self._at_end.pop()()
         while self._undo:
             owner, name, original = self._undo.pop()
             if original is _MISSING:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)
+
+    def on_uninstall(self, act: Callable[[], None]) -> None:
+        """Have `act` called when the wrappers go away."""
+        self._at_end.append(act)
 
     def replace(self, owner: Any, name: str, wrap: Callable[[Function], Any]) -> None:
         """Put `wrap(original)` in place of an attribute; nothing where there is none."""
@@ -186,6 +198,7 @@ class Hooks:
 
     def _meet(self, module: nn.Module) -> None:
         self.clock.meet(module)
+        self._watch_reducer(self, module)
         if self.on_module is not None:
             self.on_module(module)
 

@@ -63,6 +63,7 @@ class LoopClock(StageClock):
         busy: whether the loop is in a stage that owns whatever is called from it (forward,
             backward, a wait for data): hooks then pass straight through.
         forwards, trainings: outermost calls of modules, and backward passes and optimizer steps.
+        serial: number of the step that was opened last.
         step_is_open: whether what happens now is part of a step.
         is_headless: whether no loader opens the steps, so that optimizers close them.
         device: type of device that the model is on, None while no model was called.
@@ -111,7 +112,7 @@ class LoopClock(StageClock):
         self._between = between
         self._sticky = 0
         self._owner = 0
-        self._serial = 0
+        self.serial = 0
         self._first = False
         self._requests = 0
         self._forwards_opened = self._trainings_opened = 0
@@ -279,9 +280,9 @@ class LoopClock(StageClock):
 
     def _ask_within(self, key: int) -> bool:
         inner = self._inner.get(key)
-        if inner is None or inner.step != self._serial:
+        if inner is None or inner.step != self.serial:
             began = self.now()
-            inner = _Inner(self._serial, began, self.forwards, self.trainings)
+            inner = _Inner(self.serial, began, self.forwards, self.trainings)
             inner.trainings_asked = self.trainings
             self._inner[key] = inner
         if inner.trainings_asked != self.trainings:
@@ -298,7 +299,7 @@ class LoopClock(StageClock):
     def _judge(self, inner: _Inner) -> None:
         """A loop over another loader has ended: was it an evaluation?"""
         evaluated = self.forwards != inner.forwards and self.trainings == inner.trainings
-        if inner.step == self._serial and evaluated:
+        if inner.step == self.serial and evaluated:
             self.flag(Flag.INTERRUPTED)
             self.evaluation_batches += inner.batches
             self.evaluation_ns += self.now() - inner.began_ns
@@ -322,12 +323,12 @@ class LoopClock(StageClock):
 
     def evaluates(self, module: Any) -> None:
         """A module in evaluation mode is called while no gradients are kept."""
-        if id(module) not in self.trained_modules or self._evaluated_step == self._serial:
+        if id(module) not in self.trained_modules or self._evaluated_step == self.serial:
             return
         # What happens in every step is part of it, such as a model that labels its own data.
-        if self._evaluated_step != self._serial - 1:
+        if self._evaluated_step != self.serial - 1:
             self.flag(Flag.INTERRUPTED)
-        self._evaluated_step = self._serial
+        self._evaluated_step = self.serial
 
     def trains(self, module: Any) -> None:
         """A module in training mode is called."""
@@ -367,12 +368,16 @@ class LoopClock(StageClock):
 
     def compilation_begins(self) -> None:
         """torch.compile is at work: the step that is open is warm-up."""
+        if self.stopped:
+            return
         self._compiling_since = self.now()
         if self.thread == get_ident():
             self.flag(Flag.COMPILED)
 
     def compilation_ends(self) -> None:
         """torch.compile is done."""
+        if self.stopped:
+            return
         self.compilations += 1
         self.compiling_ns += self.now() - self._compiling_since
 
@@ -417,7 +422,7 @@ class LoopClock(StageClock):
         self.step_is_open = True
         self._flags = 0
         self._samples = -1
-        self._serial += 1
+        self.serial += 1
         self._forwards_opened, self._trainings_opened = self.forwards, self.trainings
         self.push((event, start))
 

@@ -86,6 +86,7 @@ def run_observed(
 
     def observe(_: ModuleType) -> None:
         from ..observation import Observation, Order
+        from ..probe.compilation import COMPILER, watch_compilation
 
         observation = Observation(
             Order(
@@ -101,6 +102,11 @@ def run_observed(
         )
         seen.append(observation)
         observation.begin()
+        when_imported(
+            COMPILER,
+            lambda module: watch_compilation(observation.clock, module),
+            lambda error: observation.recorder.gap(f"compilation is not seen: {error}"),
+        )
 
     def fail(error: Exception) -> None:
         say(f"nothing is recorded: {error}; the program goes on")
