@@ -16,6 +16,8 @@ from .schema.drilldown import Drilldown
 from .schema.findings import Report, RunFindings
 from .schema.record import RunRecord
 from .schema.stage import STAGES, Stage
+from .scripts.target import check_target
+from .scripts.tracing import ScriptOrder
 from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
 from .store.passes import TORCH, read_lines, read_stacks
 from .store.records import read_run
@@ -29,6 +31,7 @@ from .store.run_directory import (
 from .workloads.order import TraceOrder
 
 __all__ = [
+    "ScriptOrder",
     "Show",
     "TraceOrder",
     "describe_machine",
@@ -37,6 +40,7 @@ __all__ = [
     "report",
     "save_text",
     "trace",
+    "trace_script",
 ]
 
 EVERY_STAGE = "step"
@@ -122,6 +126,42 @@ def trace(
     found = report(directory)
     write_report(directory, found)
     return directory, found
+
+
+def trace_script(
+    order: ScriptOrder,
+    out: Path | None = None,
+    *,
+    force: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[Path, Report, int]:
+    """Run a user's program for the times, then a few steps of it for each probe.
+
+    Args:
+        order: what to trace.
+        out: directory to write; below `runs/`, named after program and time, unless given.
+        force: replace what profkit wrote to `out` before.
+        say: told what happens.
+
+    Returns:
+        The directory, the report, and the program's exit code.
+
+    Raises:
+        InputError: there is no such program, or it imported no torch.
+        OutputError: `out` cannot be written, or holds something.
+    """
+    from .scripts.tracing import trace_program
+
+    check_target(order.target)
+    name = order.target.stem
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    directory = out if out is not None else Path("runs", f"{name}-{stamp}")
+    create_directory(directory, force=force)
+    write_set(directory, (name,))
+    code = trace_program(order, directory / name, say)
+    found = report(directory)
+    write_report(directory, found)
+    return directory, found, code
 
 
 def write_report(directory: Path, found: Report) -> Path:

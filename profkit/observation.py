@@ -227,6 +227,8 @@ class Watched(Generic[T]):
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else the iterable has."""
+        if name == "_iterable":  # not there yet: it is being copied or unpickled
+            raise AttributeError(name)
         return getattr(self._iterable, name)
 
 

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ..workloads.order import PROBES
+
 if TYPE_CHECKING:
     from ..scripts.target import Target
 
-_DEFAULT_WARMUP = 10
+DEFAULT_WARMUP = 10
 
 
 @click.command(
@@ -26,11 +28,19 @@ _DEFAULT_WARMUP = 10
 @click.option(
     "--warmup",
     type=click.IntRange(min=0),
-    default=_DEFAULT_WARMUP,
+    default=DEFAULT_WARMUP,
     show_default=True,
     help="First training steps to leave out of the times.",
 )
 @click.option("--force", is_flag=True, help="Replace what profkit wrote to --out before.")
+@click.option("--quiet", is_flag=True, help="Print nothing of profkit's own but errors.")
+@click.option("--stop", is_flag=True, hidden=True)
+@click.option("--probe", type=click.Choice(PROBES), hidden=True)
+@click.option("--into", type=click.Path(path_type=Path), hidden=True)
+@click.option("--tensorboard", type=click.Path(path_type=Path), hidden=True)
+@click.option("--device", default="cpu", hidden=True)
+@click.option("--step-ns", type=float, default=0.0, hidden=True)
+@click.option("--workers", type=int, default=0, hidden=True)
 @click.option("-m", "module", is_flag=True, help="Run a module, as `python -m` does.")
 @click.argument("script", metavar="SCRIPT")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
@@ -39,6 +49,14 @@ def run(
     steps: int | None,
     warmup: int,
     force: bool,
+    quiet: bool,
+    stop: bool,
+    probe: str | None,
+    into: Path | None,
+    tensorboard: Path | None,
+    device: str,
+    step_ns: float,
+    workers: int,
     module: bool,
     script: str,
     arguments: tuple[str, ...],
@@ -46,7 +64,15 @@ def run(
     """Run a training script as `python` would, and say which stage of its steps costs the time."""
     from ..scripts.running import RunOrder, run_observed, stderr_line
 
-    order = RunOrder(make_target(module, script, arguments), out, warmup, steps, force)
+    target = make_target(module, script, arguments)
+    if probe is not None and into is not None and tensorboard is not None:
+        # What `profkit trace` starts for each of its passes.
+        from ..scripts.script_pass import PassOrder, run_pass
+
+        run_pass(PassOrder(target, probe, into, tensorboard, device, step_ns, workers))
+    order = RunOrder(target, out, warmup, steps, force, stop)
+    if quiet:
+        run_observed(order, lambda text: None, lambda path: None)
     run_observed(order, stderr_line, _summarize)
 
 

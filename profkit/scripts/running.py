@@ -36,6 +36,7 @@ class RunOrder:
         warmup: training steps that are left out of the times.
         steps: how many to time; the program then goes on unobserved. None for all.
         overwrite: replace what profkit wrote to `out` before.
+        stop: end the program after those steps.
     """
 
     target: Target
@@ -43,6 +44,7 @@ class RunOrder:
     warmup: int
     steps: int | None
     overwrite: bool
+    stop: bool = False
 
 
 def run_observed(
@@ -91,7 +93,7 @@ def run_observed(
         observation = Observation(
             Order(
                 path=path,
-                name=_stem(order.target) if rank is None else f"rank {rank.rank}",
+                name=order.target.stem if rank is None else f"rank {rank.rank}",
                 command=shown_command(_command(order.target)),
                 started_at=now.isoformat(timespec="seconds"),
                 warmup=order.warmup,
@@ -99,6 +101,7 @@ def run_observed(
                 rank=rank,
             ),
             say,
+            enough=stop if order.stop else None,
         )
         seen.append(observation)
         observation.begin()
@@ -107,6 +110,10 @@ def run_observed(
             lambda module: watch_compilation(observation.clock, module),
             lambda error: observation.recorder.gap(f"compilation is not seen: {error}"),
         )
+
+    def stop() -> None:
+        seen[0].end(f"stopped by profkit after {order.steps} steps")
+        raise StopProgram(0)
 
     def fail(error: Exception) -> None:
         say(f"nothing is recorded: {error}; the program goes on")
@@ -125,15 +132,13 @@ def run_observed(
     run_as_main(order.target, at_end=finish)
 
 
+class StopProgram(SystemExit):
+    """Ends a program from within its training loop; most programs do not catch it."""
+
+
 def _command(target: Target) -> list[str]:
     named = ["-m", target.name] if target.kind == "module" else [target.name]
     return [*named, *target.arguments]
-
-
-def _stem(target: Target) -> str:
-    if target.kind == "module":
-        return target.name.rpartition(".")[2]
-    return Path(target.name).stem or "program"
 
 
 def _default_out(target: Target, rank: RankFacts | None) -> Path:
@@ -147,7 +152,7 @@ def _default_out(target: Target, rank: RankFacts | None) -> Path:
         parent = psutil.Process().parent()
         if parent is not None:
             moment = datetime.fromtimestamp(parent.create_time())
-    path = Path("runs", f"{_stem(target)}-{moment:%Y%m%d-%H%M%S}")
+    path = Path("runs", f"{target.stem}-{moment:%Y%m%d-%H%M%S}")
     if rank is None and path.exists():
         path = path.with_name(f"{path.name}-{os.getpid()}")
     return path

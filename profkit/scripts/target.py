@@ -34,6 +34,13 @@ class Target:
     arguments: tuple[str, ...] = ()
 
     @property
+    def stem(self) -> str:
+        """The program's bare name."""
+        if self.kind == "module":
+            return self.name.rpartition(".")[2]
+        return Path(self.name).stem or "program"
+
+    @property
     def is_container(self) -> bool:
         """Whether it is a directory or zip file, whose `__main__` is run."""
         return self.kind == "script" and pkgutil.get_importer(self.name) is not None
