@@ -3,8 +3,8 @@
 import functools
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -47,8 +47,15 @@ def run_as_main(target: Target, *, at_end: Callable[[Ending], None]) -> NoReturn
     if path:
         end.aside = set_aside(path[0])
     _tell_before_os_exit(end)
-    outcome = _outcome(program)
-    end.tell(_after_threads(outcome))
+    try:
+        outcome = _outcome(program)
+        ending = _after_threads(outcome)
+    except KeyboardInterrupt as error:
+        # It met one of the few lines between the program's and Python's own.
+        outcome = settle(error.with_traceback(None))
+        ending = outcome.ending
+    with _open_threading():
+        end.tell(ending)
     leave(outcome)
 
 
@@ -93,10 +100,6 @@ def _after_threads(outcome: Outcome) -> Ending:
     shutdown = getattr(threading, "_shutdown", None)
     if shutdown is None:
         return outcome.ending
-    with suppress(Exception):
-        # It registers itself with `threading`, which refuses that from now on; whatever is
-        # imported for the first time in `at_end` may want it.
-        import concurrent.futures.thread  # noqa: F401
     try:
         # What Python calls at its end. It runs once, so that its own call finds all done.
         shutdown()
@@ -106,6 +109,20 @@ def _after_threads(outcome: Outcome) -> Ending:
     # Since 3.13 the call itself shows the Ctrl-C that ended it.
     left = [thread for thread in _others(threading) if not thread.daemon]
     return Ending(INTERRUPTED, outcome.ending.exit_code) if left else outcome.ending
+
+
+@contextmanager
+def _open_threading() -> Iterator[None]:
+    """Let modules be imported that register with `threading`, which refuses that after its end."""
+    threading: Any = sys.modules.get("threading")
+    closed = getattr(threading, "_SHUTTING_DOWN", False)
+    if closed:
+        threading._SHUTTING_DOWN = False
+    try:
+        yield
+    finally:
+        if closed:
+            threading._SHUTTING_DOWN = True
 
 
 def _others(threading: Any) -> list[Any]:

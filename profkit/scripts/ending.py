@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import NoReturn
 
 INTERRUPTED = "interrupted (Ctrl-C)"
+_C_LONG = range(-(2**63), 2**63)
 _LONGEST_NAME = 80
 _LONGEST_LINE = 300
 _display = sys.__excepthook__
@@ -130,9 +131,7 @@ def _strip(error: BaseException | None) -> None:
 
 
 def _as_seen(code: int) -> int:
-    """An exit code as the parent process sees it. Source: `int` of C, then eight bits."""
-    if not -(2**63) <= code < 2**63:
-        code = -1
+    """An exit code as the parent process sees it: eight bits, on Windows 32."""
     return code & 0xFF if os.name == "posix" else code & 0xFFFFFFFF
 
 
@@ -147,7 +146,7 @@ def _shown_exit(error: SystemExit) -> int:
     if code is None:
         return 0
     if isinstance(code, int):
-        return code
+        return code if code in _C_LONG else -1
     with suppress(Exception):
         if sys.stderr is None:
             os.write(2, f"{code}\n".encode(errors="backslashreplace"))
