@@ -12,6 +12,7 @@ from ..errors import OutputError, RunError
 from ..schema.run import SCHEMA_VERSION, RunManifest, RunRecord
 from ..schema.steps import StepTable
 from .streams import MARKS, REFERENCE, STEPS, read_marks, read_steps
+from .windows import SAMPLES
 
 MANIFEST = "run.json"
 SET_MANIFEST = "runs.json"
@@ -19,7 +20,7 @@ SET_MANIFEST = "runs.json"
 
 _OWN_NAMES = frozenset(
     {MANIFEST, STEPS, MARKS, REFERENCE, SET_MANIFEST}
-    | {"passes", "figures", "report.md", "tensorboard"}
+    | {"passes", SAMPLES, "figures", "report.md", "tensorboard"}
 )
 """All that profkit writes into an output directory, beside the run directories of a set."""
 
