@@ -143,10 +143,10 @@ class SampleWindows:
         """
         if self.count == 0:
             return ProbeFacts(SAMPLES, steps, gap=self.gap or "the run was too short for a sample")
-        words = f"{self.count} of {LENGTH_S} s or two steps, {RATE_HZ} samples a second"
-        return ProbeFacts(
-            SAMPLES, steps, wall_ns=self.disturbed_ns, detail=f"{self.source}: windows: {words}"
+        detail = (
+            f"{self.count} windows by {self.source}, {RATE_HZ} samples a second; wall_ns: theirs"
         )
+        return ProbeFacts(SAMPLES, steps, wall_ns=self.disturbed_ns, detail=detail)
 
     @property
     def _is_open(self) -> bool:

@@ -210,6 +210,10 @@ def probe_cost(run: RunFindings) -> tuple[tuple[str, str], ...]:
         if probe.name == "clock":
             rows.append((probe.name, f"{text}, {_clock_cost(probe, light)}"))
             continue
+        if probe.name == "samples":
+            open_for = "" if probe.wall_ns is None else f", windows of {duration(probe.wall_ns)}"
+            rows.append((probe.name, f"{text} left out of the times{open_for}"))
+            continue
         if probe.wall_ns is not None:
             text += f", a pass of its own: {duration(probe.wall_ns)}"
         if probe.step_ns is not None and light is not None:
