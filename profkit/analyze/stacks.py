@@ -18,7 +18,7 @@ STAGE_FRAME = "profkit_stage_"
 _STAGE_OF_FRAME = {STAGE_FRAME + stage.value: stage for stage in STAGES}
 REQUEST_FRAMES = frozenset({"_iterate_outermost", "_iterate_within"})
 """Functions of `probe.marks` that run while the loop asks for its next batch."""
-BETWEEN_STEPS = frozenset({"flush", "partition", "batch_sizer"})
+BETWEEN_STEPS = frozenset({"flush", "partition", "batch_sizer", "tick"})
 """Functions of profkit that run between two steps, or beside what they time."""
 _WORKER = "_worker_loop"
 

@@ -74,6 +74,7 @@ def test_what_is_in_a_stage_or_in_profkit_does_not_count() -> None:
         f"{LOOP};{request};__next__ ({TORCH}/utils/data/dataloader.py:5) 50",
         f"{LOOP};{request};StageClock.flush ({PROFKIT}/probe/marks.py:9);diff (/n.py:1) 50",
         f"{LOOP};StageClock.flush ({PROFKIT}/probe/marks.py:9);diff ({TORCH}/n.py:1) 50",
+        f"{LOOP};SampleWindows.tick ({PROFKIT}/probe/x.py:9);poll ({STDLIB}/subprocess.py:1) 50",
         f"{LOOP};Mark.__enter__ ({PROFKIT}/probe/marks.py:60) 50",
         f"{LOG} 2",
     )
