@@ -28,6 +28,7 @@ from .store.run_directory import (
     write_file,
     write_set,
 )
+from .store.windows import SAMPLES, read_windows
 from .workloads.order import TraceOrder
 
 __all__ = [
@@ -238,6 +239,7 @@ def _findings(run: Path, recorded: RunRecord) -> RunFindings:
     if len(asked) == 1 and not stages:
         gaps.append(f"stage {asked[0].label} was asked for, but never observed in this run")
     drilldown, idle = _drill_down(run, recorded, stages, gaps)
+    drilldown = (*_places(run, recorded, breakdown.disturbed, gaps), *drilldown)
     seen = contention(recorded)
     situation = Situation(manifest, breakdown, seen, idle)
     if situation.on_device and idle is None:
@@ -260,6 +262,27 @@ def _asked_stages(asked: str | None) -> tuple[Stage, ...]:
     if asked is None:
         return ()
     return STAGES if asked == EVERY_STAGE else (Stage(asked),)
+
+
+def _places(
+    run: Path, recorded: RunRecord, disturbed: int, gaps: list[str]
+) -> tuple[Drilldown, ...]:
+    """What `other` holds by the stack samples of the light pass, where there are any.
+
+    They need nobody to ask for them, and no entry in the manifest: a run that was killed has them.
+    """
+    windows = read_windows(run)
+    if not windows:
+        return ()
+    from .analyze.other_places import NOTHING, other_places
+
+    stated = {probe.name: probe.steps for probe in recorded.manifest.probes}
+    found = other_places(windows, stated.get(SAMPLES, disturbed))
+    if found.costs:
+        return (found,)
+    if found.gap is not None and found.gap != NOTHING:
+        gaps.append(found.gap)
+    return ()
 
 
 def _drill_down(

@@ -15,6 +15,7 @@ from .probe.hooks import Hooks
 from .probe.launcher import machine_digest
 from .probe.loop_clock import LoopClock
 from .probe.marks import Listener, Sink, StageClock
+from .probe.sample_windows import SampleWindows
 from .recorder import Recorder
 from .schema.run import (
     SCHEMA_VERSION,
@@ -53,6 +54,11 @@ class Order:
     warmup: int
     steps: int | None = None
     rank: RankFacts | None = None
+
+    @property
+    def takes_samples(self) -> bool:
+        """Whether stacks are sampled: under a launcher in one rank, since all wait for it."""
+        return self.rank is None or self.rank.rank == 0
 
 
 class Observation:
@@ -106,6 +112,7 @@ class Observation:
         self.hooks = Hooks(self.clock)
         self.clock.watches_collectives = order.rank is not None
         self._heartbeat = Heartbeat(self._beat, _HEARTBEAT_S)
+        self._windows = SampleWindows(order.path) if order.takes_samples else None
 
     @property
     def path(self) -> Path:
@@ -137,6 +144,7 @@ class Observation:
         self.clock.end()
         self.hooks.uninstall()
         self._learn()
+        self._end_windows()
         for gap in (*self.hooks.gaps, *self._unseen()):
             self.recorder.gap(gap)
         self.recorder.close(ended)
@@ -149,9 +157,20 @@ class Observation:
     def _seen_enough(self) -> None:
         self.end(f"{self._order.steps} steps were seen; the program went on unobserved")
 
+    def _end_windows(self) -> None:
+        windows = self._windows
+        if windows is None:
+            return
+        windows.stop()
+        self.recorder.probe(windows.facts(self.clock.disturbed_steps))
+        if windows.gap is not None and windows.count:
+            self.recorder.gap(windows.gap)
+
     def _between(self) -> None:
         try:
             self._learn()
+            if self._windows is not None:
+                self.clock.disturb(self._windows.tick())
             if self._between_too is not None:
                 self._between_too()
         except Exception as error:  # nothing here is worth a training run

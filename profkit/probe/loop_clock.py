@@ -104,7 +104,7 @@ class LoopClock(StageClock):
         self.evaluation_batches = self.evaluation_ns = 0
         self.foreign_trainings = 0
         self.foreign_requests = 0
-        self.trained_steps = 0
+        self.trained_steps = self.disturbed_steps = 0
         self.training_loop = 0
         self._compiling_since = 0
         self._limit = None if limit is None else warmup + limit
@@ -442,6 +442,7 @@ class LoopClock(StageClock):
             if self.trained_steps < self._warmup:
                 flags |= Flag.WARMUP.value
             self.trained_steps += 1
+            self.disturbed_steps += self._sticky != 0
             self.training_loop = self._owner
         self.push((_CLOSING + flags + self._samples * _PER_SAMPLE, end))
         self.step_is_open = False

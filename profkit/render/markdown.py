@@ -11,6 +11,7 @@ from .wording import (
     data_line,
     ending_line,
     hardware_line,
+    other_line,
     probe_cost,
     step_estimate,
     verdict_sentence,
@@ -29,6 +30,10 @@ def render_markdown(report: Report, figures: Mapping[str, str] | None = None) ->
     lines = [f"# Where the step's time goes: {names}", ""]
     lines += _verdicts(report)
     lines += _markdown_table(stage_table(report))
+    for run in report.runs:
+        if other := other_line(run):
+            prefix = f"**{_safe(run.manifest.name)}**: " if len(report.runs) > 1 else ""
+            lines += [f"{prefix}{_safe(other, 600)}", ""]
     if report.comparison is not None:
         compared = report.comparison
         lines += [

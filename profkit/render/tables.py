@@ -9,6 +9,7 @@ from ..schema.stage import STAGES, Stage
 from .units import ABSENT, milliseconds, one_line, percent, percent_interval, plural
 
 PROBE_TITLES = {
+    "samples": "costliest places (stack samples in the light pass)",
     "torch": "costliest operators (torch.profiler)",
     "stacks": "costliest stacks (py-spy)",
     "lines": "costliest lines (line_profiler)",

@@ -8,7 +8,14 @@ from rich.text import Text
 from ..schema.findings import Report
 from .tables import Table, drilldown_table, stage_table
 from .units import one_line, times
-from .wording import data_line, hardware_line, probe_cost, verdict_sentence, versions_line
+from .wording import (
+    data_line,
+    hardware_line,
+    other_line,
+    probe_cost,
+    verdict_sentence,
+    versions_line,
+)
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -23,6 +30,11 @@ def print_report(report: Report, console: Console) -> None:
     _line(console, "data", data_line(first))
     console.print()
     _table(console, stage_table(report))
+    for run in report.runs:
+        if other := other_line(run):
+            several = len(report.runs) > 1
+            prefix = f"{one_line(run.manifest.name, 30)}: " if several else ""
+            console.print(Text(f"  {prefix}{other}"), soft_wrap=True)
     if report.comparison is not None:
         compared = report.comparison
         speedup = f"{one_line(compared.other)} over {one_line(compared.base)}"

@@ -62,9 +62,10 @@ class ProbeFacts:
     """One probe: what it looked at and what it cost.
 
     Attributes:
-        name: `clock`, `torch`, `stacks` or `lines`.
-        steps: steps that it saw.
-        wall_ns: how long its pass took, set-up and writing included; for the clock, writing.
+        name: `clock`, `samples`, `torch`, `stacks` or `lines`.
+        steps: steps that it saw; for the samples, which it disturbed.
+        wall_ns: how long its pass took, set-up and writing included; for the clock, writing; for
+            the samples, their windows.
         step_ns: median step in its pass; beside the light pass it gives the slow-down. For the
             clock, what its marks cost in each step.
         detail: rate, file, in words.

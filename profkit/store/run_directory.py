@@ -16,10 +16,11 @@ from ..errors import OutputError, RunError
 from ..schema.run import SCHEMA_VERSION, RankFacts, RunManifest
 from .death_notes import DEATH_NOTES
 from .names import MANIFEST, MARKS, REFERENCE, SET_MANIFEST, STEPS
+from .windows import SAMPLES
 
 _OWN_NAMES = frozenset(
     {MANIFEST, STEPS, MARKS, REFERENCE, SET_MANIFEST}
-    | {"passes", "figures", "report.md", "tensorboard"}
+    | {"passes", SAMPLES, "figures", "report.md", "tensorboard"}
     | {*DEATH_NOTES.values()}
 )
 """All that profkit writes into an output directory, beside the run directories of a set."""
