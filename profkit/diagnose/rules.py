@@ -103,13 +103,7 @@ def other_bound(situation: Situation) -> Verdict | None:
         "other-bound",
         Stage.OTHER,
         policy.OTHER_BOUND_SHARE,
-        "Nothing but the loader is marked: mark forward, backward and optimizer."
-        if not any(
-            found
-            for stage, found in situation.breakdown.stages.items()
-            if stage not in (Stage.DATALOADER, Stage.OTHER)
-        )
-        else "Mark what the loop does outside the stages, or do it less often.",
+        _other_advice(situation),
     )
 
 
@@ -155,6 +149,15 @@ def _loading_advice(situation: Situation) -> str:
     if loader is not None and loader.num_workers:
         return advice + "."
     return advice + "; loader workers help only where cores are idle."
+
+
+def _other_advice(situation: Situation) -> str:
+    if situation.manifest.process is not None:
+        return "Do it less often, without .item() or other waits, or in another thread."
+    stages = situation.breakdown.stages.items()
+    if any(found for stage, found in stages if stage not in (Stage.DATALOADER, Stage.OTHER)):
+        return "Mark what the loop does outside the stages, or do it less often."
+    return "Nothing but the loader is marked: mark forward, backward and optimizer."
 
 
 def _stage_bound(

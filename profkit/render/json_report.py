@@ -74,6 +74,10 @@ def _run(run: RunFindings, comparison: Comparison | None) -> dict[str, Any]:
             "warmup": run.breakdown.warmup,
             "disturbed": run.breakdown.disturbed,
             "partial": run.breakdown.partial,
+            "compiled": run.breakdown.compiled,
+            "interrupted": run.breakdown.interrupted,
+            "evaluation": run.breakdown.evaluation,
+            "evaluation_ns": run.breakdown.evaluation_ns,
             "samples_per_s": run.breakdown.samples_per_s,
             "step_time_ns": None
             if steps is None
@@ -96,6 +100,7 @@ def _run(run: RunFindings, comparison: Comparison | None) -> dict[str, Any]:
         },
         "drilldown": [_drilldown(found) for found in run.drilldown],
         "overhead": [_probe(probe) for probe in manifest.probes if probe.gap is None],
+        "apart": [asdict(apart) for apart in manifest.apart],
         "gaps": list(run.gaps),
     }
 

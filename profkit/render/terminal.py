@@ -27,7 +27,8 @@ def print_report(report: Report, console: Console) -> None:
     environment = first.manifest.environment
     _line(console, "hardware", hardware_line(environment, first.manifest.device))
     _line(console, "versions", versions_line(environment))
-    _line(console, "data", data_line(first))
+    if first.manifest.data is not None or first.manifest.loader is not None:
+        _line(console, "data", data_line(first))
     console.print()
     _table(console, stage_table(report))
     for run in report.runs:

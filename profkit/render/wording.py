@@ -3,7 +3,7 @@
 from ..diagnose.verdict import SPEEDUP_MEASURED
 from ..schema.drilldown import Cost
 from ..schema.findings import Comparison, Estimate, RunFindings, Summary, Verdict
-from ..schema.run import Environment, ProbeFacts
+from ..schema.run import Environment, LoaderFacts, ProbeFacts
 from ..schema.stage import Stage
 from .units import (
     binary_size,
@@ -186,11 +186,20 @@ def data_line(run: RunFindings) -> str:
     """What the run was fed."""
     data, loader = run.manifest.data, run.manifest.loader
     if data is None:
-        return "not stated"
+        return "not stated" if loader is None else _loader_words(loader)
     text = f"{data.name} ({data.origin}): {data.train_samples} training images"
     if loader is not None and loader.batch_size is not None:
         text += f", batch {loader.batch_size}"
     return one_line(text)
+
+
+def _loader_words(loader: LoaderFacts) -> str:
+    parts = [loader.source]
+    if loader.batch_size is not None:
+        parts.append(f"batch {loader.batch_size}")
+    if loader.num_workers is not None:
+        parts.append(plural(loader.num_workers, "worker"))
+    return one_line(", ".join(parts))
 
 
 def ending_line(run: RunFindings) -> str:

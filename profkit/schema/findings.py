@@ -52,7 +52,9 @@ class Breakdown:
     Attributes:
         steps: durations of the active steps; None when there is none.
         mean_step_ns: throughput: mean over blocks, with its interval; None likewise.
-        warmup, disturbed, partial: steps left out, by reason.
+        warmup, disturbed, partial, compiled, interrupted: training steps left out, by reason: the
+            first that holds in this order.
+        evaluation: batches on which nothing was trained; `evaluation_ns` is what they took.
         samples_per_s: None where the batch size is not known.
     """
 
@@ -61,6 +63,10 @@ class Breakdown:
     warmup: int
     disturbed: int
     partial: int
+    compiled: int
+    interrupted: int
+    evaluation: int
+    evaluation_ns: int
     samples_per_s: float | None
     stages: dict[Stage, StageFinding | None]
 
