@@ -7,6 +7,7 @@ import pytest
 from conftest import make_manifest
 from profkit.errors import OutputError, RunError
 from profkit.schema.steps import MarkTable, StepTable
+from profkit.store.death_notes import DEATH_NOTES
 from profkit.store.run_directory import (
     MANIFEST,
     create_directory,
@@ -151,6 +152,8 @@ def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="already exists: choose another path, or pass --force"):
         create_directory(directory)
     assert len(read_run(directory).steps) == 3
+    for note in DEATH_NOTES.values():
+        (directory / note).write_text("Stack (most recent call first):")
     create_directory(directory, force=True)
     assert list(directory.iterdir()) == []
 
