@@ -58,6 +58,7 @@ ENDINGS = {
         "stopped by ValueError 7",
     ),
     "no hook": ("import sys\ndel sys.excepthook\nraise ValueError('x')", "stopped by ValueError 1"),
+    "recursion": ("def deep(n):\n    if n: deep(n - 1)\ndeep(995)", "completed 0"),
     "warning": ("import warnings\nwarnings.warn('careful')", "completed 0"),
     "late": (
         "import atexit, sys\n"
