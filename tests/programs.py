@@ -39,6 +39,7 @@ class Programs:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        directory.mkdir()
         self._endings = directory.parent / f"{directory.name}-endings.txt"
 
     def write(self, name: str, source: str) -> None:

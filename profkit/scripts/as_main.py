@@ -27,6 +27,10 @@ def run_as_main(target: Target, *, at_end: Callable[[Ending], None]) -> NoReturn
     Ctrl-C a `BaseException` of its own. Forked children that leave the program by its end come
     this way too, so a caller must hold nothing that is undone on the way out.
 
+    A program can still tell: `inspect.stack()` goes on below its first frame, the recursion limit
+    is higher by those frames, modules that profkit needed are in `sys.modules`, and `os._exit` is
+    a Python function.
+
     Args:
         target: the program.
         at_end: called once, in this process only; also when the program calls `os._exit`, but

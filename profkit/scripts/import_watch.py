@@ -145,8 +145,8 @@ class _Loader:
         self._loader.exec_module(module)
         self._finder.imported(module.__name__ if spec is None else spec.name, module)
 
-    # Python leaves frames of the import system out of the traceback of a failing import, and so
-    # it should this one: the traceback stays what it is without profkit.
+    # Python leaves frames of the import system out of the traceback of a failing `import`, and
+    # so it should this one: the traceback stays what it is without profkit.
     exec_module.__code__ = exec_module.__code__.replace(co_filename=_IMPORT_SYSTEM)
 
 

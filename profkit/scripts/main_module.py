@@ -57,6 +57,8 @@ class Program:
             end.
         """
         error = None
+        # The frames below the program's first one are not its own.
+        sys.setrecursionlimit(sys.getrecursionlimit() + _depth())
         try:
             if self._from_file:
                 exec(_load(self._target.name, vars(self._main)), vars(self._main))
@@ -78,6 +80,14 @@ class Program:
         if self._from_file:
             for name in ("__file__", "__cached__"):
                 vars(self._main).pop(name, None)
+
+
+def _depth() -> int:
+    """How many frames lie below the one that calls this, with it."""
+    depth, frame = 0, sys._getframe().f_back
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back
+    return depth
 
 
 def _interpreter() -> list[str]:

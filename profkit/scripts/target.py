@@ -43,7 +43,9 @@ class Target:
     @property
     def is_container(self) -> bool:
         """Whether it is a directory or zip file, whose `__main__` is run."""
-        return self.kind == "script" and pkgutil.get_importer(self.name) is not None
+        if self.kind == "module":
+            return False
+        return pkgutil.get_importer(absolute_path(self.name)) is not None
 
 
 def check_target(target: Target) -> None:
@@ -57,7 +59,7 @@ def check_target(target: Target) -> None:
     if target.kind == "module":
         _check_module(target)
     elif target.is_container:
-        if find_spec("__main__", [target.name], None, sys.meta_path) is None:
+        if find_spec("__main__", [absolute_path(target.name)], None, sys.meta_path) is None:
             raise InputError(f"{target.name} has no __main__.py: give a script in it")
     else:
         _check_script(target.name)
