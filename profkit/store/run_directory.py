@@ -13,10 +13,10 @@ import msgspec
 
 from ..errors import OutputError, RunError
 from ..schema.run import SCHEMA_VERSION, RunManifest
-from .names import MANIFEST, MARKS, REFERENCE, SET_MANIFEST, STEPS
+from .names import MANIFEST, MARKS, REFERENCE, SET_MANIFEST, STEPS, SUMMARY
 
 _OWN_NAMES = frozenset(
-    {MANIFEST, STEPS, MARKS, REFERENCE, SET_MANIFEST}
+    {MANIFEST, STEPS, MARKS, REFERENCE, SET_MANIFEST, SUMMARY}
     | {"passes", "figures", "report.md", "tensorboard"}
 )
 """All that profkit writes into an output directory, beside the run directories of a set."""

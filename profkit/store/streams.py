@@ -24,7 +24,7 @@ _STEP_COLUMNS = (
     "samples",
     "flags",
 )
-_STEP_SCHEMA = pa.schema([(name, pa.int64()) for name in _STEP_COLUMNS])
+STEP_SCHEMA = pa.schema([(name, pa.int64()) for name in _STEP_COLUMNS])
 _MARK_COLUMNS = ("step", "stage", "start_ns", "end_ns")
 _MARK_SCHEMA = pa.schema([(name, pa.int64()) for name in _MARK_COLUMNS])
 
@@ -47,16 +47,7 @@ class RunWriter:
         """
         if os.getpid() != self._owner:  # a fork has no business in its parent's files
             return
-        wait = steps.collective_wait_ns
-        columns = [
-            pa.array(steps.start_ns),
-            pa.array(steps.end_ns),
-            *(pa.array(steps.stage_ns[:, i], mask=~steps.marked[:, i]) for i in range(len(STAGES))),
-            pa.nulls(len(steps), pa.int64()) if wait is None else pa.array(wait),
-            pa.array(steps.samples, mask=steps.samples < 0),
-            pa.array(steps.flags),
-        ]
-        self._write(name, pa.record_batch(columns, schema=_STEP_SCHEMA))
+        self._write(name, pa.record_batch(step_columns(steps), schema=STEP_SCHEMA))
         if marks is not None and len(marks):
             parts = (marks.step, marks.stage, marks.start_ns, marks.end_ns)
             batch = pa.record_batch([pa.array(part) for part in parts], schema=_MARK_SCHEMA)
@@ -81,14 +72,36 @@ class RunWriter:
         self._streams.clear()
 
 
+def step_columns(steps: StepTable) -> list[pa.Array]:
+    """Steps as the columns of `STEP_SCHEMA`; null where absent."""
+    wait = steps.collective_wait_ns
+    return [
+        pa.array(steps.start_ns),
+        pa.array(steps.end_ns),
+        *(pa.array(steps.stage_ns[:, i], mask=~steps.marked[:, i]) for i in range(len(STAGES))),
+        pa.nulls(len(steps), pa.int64()) if wait is None else pa.array(wait),
+        pa.array(steps.samples, mask=steps.samples < 0),
+        pa.array(steps.flags),
+    ]
+
+
 def _write_whole(stream: int, buffer: pa.Buffer) -> None:
     left = memoryview(buffer)
     while left:
         left = left[os.write(stream, left) :]
 
 
-def _read_batches(path: Path, schema: pa.Schema, gaps: list[str]) -> pa.Table | None:
-    """All whole batches of a stream; a torn last one is named in `gaps`."""
+def read_batches(path: Path, schema: pa.Schema, gaps: list[str]) -> pa.Table | None:
+    """All whole batches of a stream, on disk still; None where there is none.
+
+    Args:
+        path: the stream.
+        schema: what its columns must be.
+        gaps: what was cut short is named here.
+
+    Raises:
+        RunError: the stream is damaged, or not profkit's.
+    """
     if not path.exists():
         return None
     batches = []
@@ -124,9 +137,16 @@ def read_steps(path: Path, gaps: list[str]) -> StepTable | None:
     Raises:
         RunError: the stream is damaged, or not profkit's.
     """
-    table = _read_batches(path, _STEP_SCHEMA, gaps)
-    if table is None:
-        return None
+    table = read_batches(path, STEP_SCHEMA, gaps)
+    return None if table is None else steps_from(table, path)
+
+
+def steps_from(table: pa.Table, path: Path) -> StepTable:
+    """Columns of `STEP_SCHEMA` as steps; `path` is what an error names.
+
+    Raises:
+        RunError: the stages do not sum to their step.
+    """
     columns = [_numbers(table, f"{stage.value}_ns", 0) for stage in STAGES]
     marked = [
         table.column(f"{stage.value}_ns").is_valid().to_numpy(zero_copy_only=False)
@@ -151,7 +171,7 @@ def read_steps(path: Path, gaps: list[str]) -> StepTable | None:
 
 def read_marks(path: Path, gaps: list[str]) -> MarkTable:
     """The segments of a stream; see `read_steps`."""
-    table = _read_batches(path, _MARK_SCHEMA, gaps)
+    table = read_batches(path, _MARK_SCHEMA, gaps)
     if table is None:
         return MarkTable.empty()
     return MarkTable(*(_numbers(table, name, 0) for name in _MARK_COLUMNS))
