@@ -39,7 +39,7 @@ def write_summary(directory: Path, steps: StepTable) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    _write(directory, summarize(steps))
+    save_summary(directory, summarize(steps))
 
 
 def summarize_run(directory: Path) -> None:
@@ -49,7 +49,7 @@ def summarize_run(directory: Path) -> None:
         OutputError: it cannot be written.
         RunError: the stream is damaged.
     """
-    _write(directory, sample_stream(directory, []))
+    save_summary(directory, sample_stream(directory, []))
 
 
 def read_summary(directory: Path) -> RankSummary | None:
@@ -100,17 +100,22 @@ def sample_stream(directory: Path, gaps: list[str]) -> RankSummary:
     return RankSummary(found, stride(found, STEPS_AN_OCTAVE), steps, count)
 
 
+def save_summary(directory: Path, summary: RankSummary) -> None:
+    """Write a summary that is made already.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    schema = _SCHEMA.with_metadata({_COUNT: str(summary.count).encode()})
+    columns = [pa.array(summary.ordinal), *step_columns(summary.steps)]
+    batch = pa.record_batch(columns, schema=schema)
+    whole = schema.serialize().to_pybytes() + batch.serialize().to_pybytes()
+    write_file(directory / SUMMARY, whole)
+
+
 def _sampled(flags: Int64Array, before: int) -> tuple[Int64Array, Int64Array, int]:
     """Rows of the sampled training steps, their ordinals, and how many there are by now."""
     training = np.flatnonzero((flags & int(Flag.EVALUATION)) == 0)
     ordinal = before + np.arange(training.size)
     kept = ordinal % stride(ordinal, STEPS_AN_OCTAVE) == 0
     return training[kept], ordinal[kept], before + int(training.size)
-
-
-def _write(directory: Path, summary: RankSummary) -> None:
-    schema = _SCHEMA.with_metadata({_COUNT: str(summary.count).encode()})
-    columns = [pa.array(summary.ordinal), *step_columns(summary.steps)]
-    batch = pa.record_batch(columns, schema=schema)
-    whole = schema.serialize().to_pybytes() + batch.serialize().to_pybytes()
-    write_file(directory / SUMMARY, whole)
