@@ -51,7 +51,7 @@ def make_launch(
         column = STAGES.index(stage)
         work[..., column] = duration * np.exp(draw.normal(0, noise, (world, steps)))
         for rank, stages in (slow or {}).items():
-            work[rank, :, column] *= np.int64(100 * stages.get(stage, 1))
+            work[rank, :, column] *= round(100 * stages.get(stage, 1))
             work[rank, :, column] //= 100
     after = STAGES.index(Stage.OPTIMIZER)
     # What follows the collective delays the next step's; the first one has nothing before it.

@@ -8,6 +8,7 @@ import pytest
 from conftest import make_manifest
 from launches import COMMUNICATION_NS, WORK_NS, gather, make_launch, shifted
 from profkit.analyze.rank_grid import align, place_of_wait
+from profkit.analyze.ranks import recovered
 from profkit.diagnose.stragglers import judge_ranks
 from profkit.schema.ranks import RankRecord, RanksFindings, RanksRecord
 from profkit.schema.run import RankFacts
@@ -63,9 +64,42 @@ def test_nobody_is_named_among_equal_ranks(world: int, noise: float) -> None:
         assert found.recovered_share is None
 
 
-def test_two_processes_differ_by_a_percent_and_neither_is_a_straggler() -> None:
-    everywhere = dict.fromkeys(Stage, 1.01)
-    assert named(judge_ranks(gather(make_launch(2, {1: everywhere}, noise=0.0)))) == []
+def test_two_processes_differ_by_some_percent_and_neither_is_a_straggler() -> None:
+    for percent in (1, 3):
+        everywhere = dict.fromkeys(Stage, 1 + percent / 100)
+        assert named(judge_ranks(gather(make_launch(2, {1: everywhere}, noise=0.0)))) == []
+
+
+def test_where_ranks_differ_anyway_the_slowest_does_not_stand_out() -> None:
+    factors = np.exp(np.random.default_rng(0).normal(0, 0.08, 64))
+    uneven = {rank: {Stage.FORWARD: float(factor)} for rank, factor in enumerate(factors)}
+    assert named(judge_ranks(gather(make_launch(64, uneven)))) == []
+    outlier = {**uneven, 7: {Stage.FORWARD: 2.0}}
+    assert named(judge_ranks(gather(make_launch(64, outlier)))) == [(7, Stage.FORWARD)]
+
+
+def test_what_may_as_well_lie_below_the_limit_is_not_named() -> None:
+    for seed in range(5):
+        slow = {1: {Stage.FORWARD: 1.07}}
+        assert named(judge_ranks(gather(make_launch(8, slow, noise=0.05, seed=seed)))) == []
+
+
+def test_a_rank_that_waits_for_others_is_not_the_one_they_wait_for() -> None:
+    tables = make_launch(8)
+    longer = np.zeros(6, np.int64)
+    longer[[STAGES.index(Stage.OTHER), STAGES.index(Stage.BACKWARD)]] = 2_000_000
+    work = tables[3].stage_ns + longer
+    ends = np.cumsum(work.sum(axis=1))
+    wait = tables[3].collective_wait_ns
+    assert wait is not None
+    tables[3] = replace(
+        tables[3],
+        stage_ns=work,
+        start_ns=ends - work.sum(axis=1),
+        end_ns=ends,
+        collective_wait_ns=wait + 2_000_000,
+    )
+    assert named(judge_ranks(gather(tables))) == []
 
 
 def test_one_pause_is_no_straggler() -> None:
@@ -83,9 +117,10 @@ def test_a_rank_that_is_slow_in_all_stages_has_no_stage() -> None:
 
 
 def test_what_is_saved_elsewhere_costs_nobody_anything() -> None:
-    # 0.6 ms longer in one stage, 0.8 ms shorter in another.
-    tables = make_launch(8, {2: {Stage.DATALOADER: 1.3, Stage.BACKWARD: 0.8}})
-    assert named(judge_ranks(gather(tables))) == []
+    # 0.6 ms longer in one stage, 0.6 ms shorter in another.
+    slow = {2: {Stage.DATALOADER: 1.3, Stage.BACKWARD: 0.85}}
+    for seed in range(8):
+        assert named(judge_ranks(gather(make_launch(8, slow, seed=seed)))) == []
 
 
 def test_ranks_that_are_slow_together_are_all_named() -> None:
@@ -119,8 +154,14 @@ def test_below_the_limit_nobody_is_named() -> None:
 @pytest.mark.parametrize("waits_in", [Stage.FORWARD, Stage.OPTIMIZER, Stage.OTHER])
 @pytest.mark.parametrize("slow", [Stage.DATALOADER, Stage.BACKWARD])
 def test_the_wait_may_lie_in_another_stage(waits_in: Stage, slow: Stage) -> None:
-    tables = make_launch(8, {3: {slow: 1.5}}, waits_in=waits_in)
-    assert named(judge_ranks(gather(tables))) == [(3, slow)]
+    record = gather(make_launch(8, {3: {slow: 1.5}}, waits_in=waits_in))
+    assert named(judge_ranks(record)) == [(3, slow)]
+    grid = align(record.ranks)
+    assert grid is not None
+    for stage, duration in WORK_NS.items():
+        own = grid.own_ns[0, :, STAGES.index(stage)].mean()
+        slack = COMMUNICATION_NS if duration < COMMUNICATION_NS else 0
+        assert own == pytest.approx(duration, rel=0.02, abs=slack)
 
 
 def test_in_doubt_the_wait_lies_in_backward() -> None:
@@ -202,6 +243,41 @@ def test_a_rank_that_died_early_is_compared_over_the_steps_that_it_has() -> None
     assert found.stragglers[0].longer_share is not None
     assert found.stragglers[0].longer_share.value == pytest.approx(0.5, rel=0.05)
     assert found.ranks[6].steps == 60
+
+
+def test_the_dead_are_at_the_others_median_from_then_on() -> None:
+    tables = make_launch(4, noise=0.0)
+    for rank in (1, 2):
+        tables[rank] = tables[rank].select(np.arange(30))
+    found = judge_ranks(gather(tables))
+    assert found.replay is not None
+    assert found.replay.steps == 60
+    assert found.replay.lost_share.value == pytest.approx(0, abs=1e-6)
+    assert found.replay.jitter_share == pytest.approx(0, abs=1e-6)
+
+
+def test_a_sampled_step_counts_for_those_that_it_stands_for() -> None:
+    # Slow in the second half, of which a tenth of the sample tells.
+    halves = (make_launch(4, steps=10_000), make_launch(4, {1: {Stage.FORWARD: 1.4}}, steps=10_000))
+    tables = [StepTable.concatenate(parts) for parts in zip(*halves, strict=True)]
+    found = judge_ranks(gather(tables))
+    assert named(found) == [(1, Stage.FORWARD)]
+    assert found.stragglers is not None
+    assert found.stragglers[0].longer_share is not None
+    assert found.stragglers[0].longer_share.value == pytest.approx(0.2, rel=0.15)
+    assert found.ranks[1].steps == 20_000
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_no_more_is_won_than_was_lost(world: int) -> None:
+    slow = {1: {Stage.FORWARD: 1.5, Stage.DATALOADER: 1.5}}
+    found = judge_ranks(gather(make_launch(world, slow, noise=0.1)))
+    assert found.replay is not None
+    grid = align(gather(make_launch(world, slow, noise=0.1)).ranks)
+    assert grid is not None
+    won, share = recovered(grid, [1], None)
+    assert won.value <= found.replay.lost_share.value * 1.001
+    assert 0.5 < share.value <= 1.001
 
 
 def test_steps_left_out_of_the_times_count_for_nobody() -> None:
