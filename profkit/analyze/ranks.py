@@ -6,6 +6,7 @@ replay of stragglers (FACTS §9; Lin et al., Understanding Stragglers in Large M
 2025): put the other ranks' median in place of what a rank did, and see what is won.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -173,8 +174,13 @@ def _lost_ns(grid: RankGrid, own: Values) -> Values:
 
 
 def _spread(means: Values, typical: float) -> float:
-    """What equal ranks differ by: at least what two processes of identical code do."""
-    floor = BETWEEN_PROCESS_LOG_SD * typical
+    """What equal ranks differ by: at least what processes of identical code do.
+
+    A pair's ratio has the variance of both; one process against the middle of the n - 1 others
+    has its own and their share of it: half of the pair's times n / (n - 1).
+    """
+    alone = BETWEEN_PROCESS_LOG_SD / math.sqrt(2)
+    floor = alone * math.sqrt(means.size / (means.size - 1)) * typical
     return floor if means.size < _ENOUGH_RANKS else max(floor, robust_sd(means))
 
 

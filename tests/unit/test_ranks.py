@@ -80,7 +80,7 @@ def test_where_ranks_differ_anyway_the_slowest_does_not_stand_out() -> None:
 
 def test_what_may_as_well_lie_below_the_limit_is_not_named() -> None:
     for seed in range(5):
-        slow = {1: {Stage.FORWARD: 1.07}}
+        slow = {1: {Stage.FORWARD: 1.05}}
         assert named(judge_ranks(gather(make_launch(8, slow, noise=0.05, seed=seed)))) == []
 
 
