@@ -9,17 +9,20 @@ from pathlib import Path
 from .analyze.breakdown import break_down
 from .analyze.compare import compare, contention
 from .diagnose.situation import Situation
+from .diagnose.stragglers import judge_ranks
 from .diagnose.verdict import add_comparison, judge
-from .errors import InputError, OutputError, ProfkitError
+from .errors import InputError, OutputError, ProfkitError, RunError
 from .recorder import Recorder
 from .schema.drilldown import Drilldown
 from .schema.findings import Report, RunFindings
+from .schema.ranks import RanksFindings
 from .schema.record import RunRecord
 from .schema.stage import STAGES, Stage
 from .scripts.target import check_target
 from .scripts.tracing import ScriptOrder
 from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
 from .store.passes import TORCH, read_lines, read_stacks
+from .store.rank_directories import find_ranks, read_ranks
 from .store.records import read_run
 from .store.run_directory import (
     check_directory,
@@ -46,6 +49,7 @@ __all__ = [
 
 EVERY_STAGE = "step"
 FIGURES = "figures"
+_UNREAD_SHOWN = 8
 REPORT = "report.md"
 
 Show = Callable[[str, float], None]
@@ -76,18 +80,32 @@ def report(*paths: str | Path) -> Report:
     """What run directories show; needs neither torch nor the machine that wrote them.
 
     Args:
-        paths: run directories, or directories that hold some.
+        paths: run directories, or directories that hold some; one of them may hold the ranks
+            of a launch, of which the lowest and the first straggler are shown as runs.
 
     Raises:
+        InputError: more than one launch with ranks.
         RunError: one of them is no run, is damaged, or comes from a newer profkit.
     """
-    runs = [run for path in paths for run in find_runs(Path(path))]
-    records = [read_run(run) for run in runs]
-    found = [_findings(run, record) for run, record in zip(runs, records, strict=True)]
-    comparison = compare(records[0], records[1]) if len(records) > 1 else None
+    places = [Path(path) for path in paths]
+    launches = [place for place in places if find_ranks(place)]
+    if len(launches) > 1:
+        raise InputError(f"{len(launches)} launches with ranks: report one at a time")
+    found: list[RunFindings] = []
+    records: list[RunRecord] = []
+    ranks: RanksFindings | None = None
+    for place in places:
+        if place in launches:
+            ranks, shown = _ranks(place)
+            found += shown
+            continue
+        for run in find_runs(place):
+            records.append(read_run(run))
+            found.append(_findings(run, records[-1]))
+    comparison = compare(records[0], records[1]) if len(records) > 1 and ranks is None else None
     if comparison is not None:
         found[0] = replace(found[0], verdicts=add_comparison(found[0].verdicts, comparison))
-    return Report(comparison, tuple(found))
+    return Report(comparison, tuple(found), ranks)
 
 
 def trace(
@@ -225,6 +243,35 @@ def save_text(path: Path, text: str, *, force: bool = False) -> None:
     if path.exists() and not force:
         raise OutputError(f"{path} already exists: choose another path, or pass --force")
     write_file(path, text.encode())
+
+
+def _ranks(launch: Path) -> tuple[RanksFindings, list[RunFindings]]:
+    """All ranks beside each other; the lowest that can be read and the straggler by themselves."""
+    record = read_ranks(launch)
+    ranks = judge_ranks(record)
+    directories = {one.rank: launch / one.directory for one in record.ranks}
+    shown: list[RunFindings] = []
+    unread: list[str] = []
+    lowest = iter(directories)
+    while not shown and (rank := next(lowest, None)) is not None:
+        shown += _shown_rank(rank, directories[rank], unread)
+    straggler = ranks.stragglers[0].rank if ranks.stragglers else None
+    if straggler is not None and straggler != rank:
+        shown += _shown_rank(straggler, directories[straggler], unread)
+    if not shown:
+        raise RunError(f"{launch}: no rank's run can be read: {unread[0]}")
+    return replace(ranks, gaps=(*ranks.gaps, *unread[:_UNREAD_SHOWN])), shown
+
+
+def _shown_rank(rank: int, directory: Path, unread: list[str]) -> list[RunFindings]:
+    try:
+        record = read_run(directory)
+    except RunError as error:  # its summary was there
+        unread.append(f"rank {rank} cannot be shown by itself: {error}")
+        return []
+    name = f"rank {rank} of {record.manifest.name}"
+    named = replace(record, manifest=replace(record.manifest, name=name))
+    return [_findings(directory, named)]
 
 
 def _findings(run: Path, recorded: RunRecord) -> RunFindings:

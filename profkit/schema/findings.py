@@ -3,25 +3,14 @@
 from dataclasses import dataclass
 
 from .drilldown import Drilldown
+from .estimate import Estimate as Estimate
+from .ranks import RanksFindings
 from .run import RunManifest
 from .stage import Stage
 from .steps import MarkTable
 
-REPORT_SCHEMA = 1
-"""Version of the JSON report. History: 1, the first one (2026-11)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value with its 95 % interval and the number of blocks that it rests on.
-
-    `low` and `high` are None where too few blocks were there to tell.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    blocks: int
+REPORT_SCHEMA = 2
+"""Version of the JSON report. History: 1, the first one (2026-11); 2, `ranks` (2026-11)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +147,12 @@ class RunFindings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """Any number of runs, and the comparison of the first two where they took turns."""
+    """Any number of runs, and the comparison of the first two where they took turns.
+
+    Where the ranks of one launch are reported, `runs` holds the lowest of them and the first
+    straggler only, and `ranks` is about all of them.
+    """
 
     comparison: Comparison | None
     runs: tuple[RunFindings, ...]
+    ranks: RanksFindings | None = None
