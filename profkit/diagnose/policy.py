@@ -35,6 +35,10 @@ that comes first, and the data wait is named beside it with what removing it wou
 CONTENTION_SHRINK_SHARE = 0.20
 """Part of forward to optimizer that must vanish without workers. First policy of the design."""
 
+RANK_BOUND_SHARE = 0.20
+"""Share of the step that waits for other ranks. As for data wait: the rank could do something
+else meanwhile, and cannot."""
+
 HIGH_SEVERITY_SHARE = 0.20
 """Time at stake, as a share of the step, from which a verdict is severe; moderate below."""
 

@@ -7,7 +7,7 @@ from ..schema.estimate import Estimate
 from ..schema.ranks import RankFinding, RanksFindings, Replay, Spread, Straggler
 from ..schema.stage import STAGES
 from .tables import Table
-from .units import ABSENT, milliseconds, one_line, percent, percent_interval, plural
+from .units import ABSENT, milliseconds, one_line, percent, percent_interval, plural, significant
 
 _ALL_SHOWN = 16
 """Up to so many ranks each has its row; of more, the extremes."""
@@ -75,6 +75,12 @@ def rank_sentences(found: RanksFindings) -> tuple[str, ...]:
     return tuple(lines)
 
 
+def _longer(share: float) -> str:
+    if share < 1:
+        return f"{percent(share)} longer than the other ranks' median"
+    return f"{significant(1 + share)} times as long as the other ranks' median"
+
+
 def straggler_sentence(one: Straggler, found: RanksFindings, replay: Replay) -> str:
     """What is slow about a rank, and what the step would take without that."""
     alone = len(found.stragglers or ()) == 1
@@ -83,7 +89,7 @@ def straggler_sentence(one: Straggler, found: RanksFindings, replay: Replay) -> 
     if one.longer_share is None:
         longer = f"{milliseconds(excess.value * replay.step_ns)} ms longer than the other ranks'"
     else:
-        longer = f"{percent(one.longer_share.value)} longer than the other ranks' median"
+        longer = _longer(one.longer_share.value)
     where = "" if one.stage is not None else ", spread over its stages"
     won = one.recovered_share
     if won.value < policy.HIDDEN_SHARE * excess.value:

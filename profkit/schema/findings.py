@@ -45,6 +45,8 @@ class Breakdown:
             first that holds in this order.
         evaluation: batches on which nothing was trained; `evaluation_ns` is what they took.
         samples_per_s: None where the batch size is not known.
+        rank_wait_share: part of the step that the host waits for other ranks, whatever the stage;
+            None where that was not watched.
     """
 
     steps: Summary | None
@@ -58,6 +60,7 @@ class Breakdown:
     evaluation_ns: int
     samples_per_s: float | None
     stages: dict[Stage, StageFinding | None]
+    rank_wait_share: Estimate | None = None
 
     def share(self, *stages: Stage) -> float:
         """Part of the step that these stages hold together; 0 where not observed."""

@@ -93,7 +93,7 @@ def run_observed(
         observation = Observation(
             Order(
                 path=path,
-                name=order.target.stem if rank is None else f"rank {rank.rank}",
+                name=order.target.stem,
                 command=shown_command(_command(order.target)),
                 started_at=now.isoformat(timespec="seconds"),
                 warmup=order.warmup,
