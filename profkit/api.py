@@ -1,9 +1,11 @@
 """The few public verbs: record, trace, report. They compose the parts."""
 
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from .analyze.breakdown import break_down
@@ -12,11 +14,13 @@ from .diagnose.situation import Situation
 from .diagnose.stragglers import judge_ranks
 from .diagnose.verdict import add_comparison, judge
 from .errors import InputError, OutputError, ProfkitError, RunError
+from .probe.command import shown_command
 from .recorder import Recorder
 from .schema.drilldown import Drilldown
 from .schema.findings import Report, RunFindings
 from .schema.ranks import RanksFindings
 from .schema.record import RunRecord
+from .schema.run import COMPLETED
 from .schema.stage import STAGES, Stage
 from .scripts.target import check_target
 from .scripts.tracing import ScriptOrder
@@ -39,6 +43,7 @@ __all__ = [
     "Show",
     "TraceOrder",
     "describe_machine",
+    "observe",
     "record",
     "render",
     "report",
@@ -74,6 +79,50 @@ def record(
     if warmup < 0:
         raise InputError(f"warmup={warmup}: give 0 or more steps")
     return Recorder(path, name=name, warmup=warmup, overwrite=overwrite)
+
+
+@contextmanager
+def observe(
+    path: str | Path, *, name: str | None = None, warmup: int = 10, overwrite: bool = False
+) -> Iterator[None]:
+    """Observe whatever trains in the body, by the hooks that `profkit run` uses.
+
+    For notebooks, and for programs that are started by something else. Nothing in the training is
+    changed: steps and stages are told from what it does.
+
+    Args:
+        path: run directory to write.
+        name: what reports call the run; the directory's name unless given.
+        warmup: training steps to leave out of the times.
+        overwrite: replace what profkit wrote to `path` before.
+
+    Raises:
+        InputError: a negative `warmup`, or another observation goes on in this process.
+        OutputError: `path` holds something or cannot be written.
+    """
+    from .observation import Observation, Order, active, tell_on_stderr
+
+    if warmup < 0:
+        raise InputError(f"warmup={warmup}: give 0 or more steps")
+    if active() is not None:
+        raise InputError("this process is observed already: one observation at a time")
+    directory = Path(path).absolute()
+    create_directory(directory, force=overwrite)
+    order = Order(
+        path=directory,
+        name=name or directory.name,
+        command=shown_command(sys.argv),
+        started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        warmup=warmup,
+    )
+    observation = Observation(order, tell_on_stderr)
+    observation.begin()
+    try:
+        yield
+    except BaseException as error:
+        observation.end(f"stopped by {type(error).__name__}")
+        raise
+    observation.end(COMPLETED)
 
 
 def report(*paths: str | Path) -> Report:

@@ -9,9 +9,11 @@ from typing import Any, Generic, TypeVar
 
 import psutil
 
+from .probe.compilation import COMPILER, watch_compilation
 from .probe.environment import read_environment
 from .probe.heartbeat import Heartbeat
 from .probe.hooks import Hooks
+from .probe.import_watch import when_imported
 from .probe.launcher import machine_digest
 from .probe.loop_clock import LoopClock
 from .probe.marks import Listener, Sink, StageClock
@@ -130,6 +132,11 @@ class Observation:
         self.hooks.install()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.clock.stop)
+        when_imported(
+            COMPILER,
+            lambda module: watch_compilation(self.clock, module),
+            lambda error: self.recorder.gap(f"compilation is not seen: {error}"),
+        )
         self._heartbeat.start()
         _active = self
 
@@ -259,6 +266,15 @@ def watch(iterable: Iterable[T]) -> Watched[T]:
     that is not observed it changes nothing.
     """
     return Watched(iterable)
+
+
+def tell_on_stderr(text: str) -> None:
+    """Tell the user something beside the program's own output."""
+    try:
+        sys.stderr.write(f"profkit: {text}\n")
+        sys.stderr.flush()
+    except Exception:  # closed, or replaced by who knows what: not worth a training run
+        return
 
 
 def active() -> Observation | None:

@@ -13,12 +13,12 @@ import psutil
 
 from ..errors import InputError
 from ..probe.command import shown_command
+from ..probe.import_watch import when_imported
 from ..probe.launcher import read_rank
 from ..schema.run import RankFacts
 from ..store.run_directory import create_directory, create_rank_directory, rank_directory
 from .as_main import run_as_main
 from .ending import Ending
-from .import_watch import when_imported
 from .signals import note_death
 from .target import Target, check_target
 
@@ -88,7 +88,6 @@ def run_observed(
 
     def observe(_: ModuleType) -> None:
         from ..observation import Observation, Order
-        from ..probe.compilation import COMPILER, watch_compilation
 
         observation = Observation(
             Order(
@@ -105,11 +104,6 @@ def run_observed(
         )
         seen.append(observation)
         observation.begin()
-        when_imported(
-            COMPILER,
-            lambda module: watch_compilation(observation.clock, module),
-            lambda error: observation.recorder.gap(f"compilation is not seen: {error}"),
-        )
 
     def stop() -> None:
         seen[0].end(f"stopped by profkit after {order.steps} steps")
