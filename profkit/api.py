@@ -100,7 +100,8 @@ def observe(
         InputError: a negative `warmup`, or another observation goes on in this process.
         OutputError: `path` holds something or cannot be written.
     """
-    from .observation import Observation, Order, active, tell_on_stderr
+    from .observation import Observation, Order, active
+    from .probe.telling import tell
 
     if warmup < 0:
         raise InputError(f"warmup={warmup}: give 0 or more steps")
@@ -115,7 +116,7 @@ def observe(
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         warmup=warmup,
     )
-    observation = Observation(order, tell_on_stderr)
+    observation = Observation(order, tell)
     observation.begin()
     try:
         yield

@@ -268,15 +268,6 @@ def watch(iterable: Iterable[T]) -> Watched[T]:
     return Watched(iterable)
 
 
-def tell_on_stderr(text: str) -> None:
-    """Tell the user something beside the program's own output."""
-    try:
-        sys.stderr.write(f"profkit: {text}\n")
-        sys.stderr.flush()
-    except Exception:  # closed, or replaced by who knows what: not worth a training run
-        return
-
-
 def active() -> Observation | None:
     """The observation that goes on in this process."""
     return _active

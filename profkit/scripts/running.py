@@ -1,7 +1,6 @@
 """Runs a user's program observed: what `profkit run` does."""
 
 import os
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -156,14 +155,4 @@ def _remove_if_empty(path: Path) -> None:
     try:
         path.rmdir()
     except OSError:
-        return
-
-
-def stderr_line(text: str) -> None:
-    """Tell the user something beside the program's own output."""
-    stream = sys.stderr
-    try:
-        stream.write(f"profkit: {text}\n")
-        stream.flush()
-    except Exception:  # closed, or replaced by who knows what: not worth a training run
         return
