@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .analyze.quantity import Measurement, Quantity
-    from .api import describe_machine, record, render, report
+    from .api import describe_machine, observe, record, render, report
     from .errors import ProfkitError
     from .measurement import measure
+    from .observation import watch
     from .recorder import Recorder
     from .schema.stage import Stage
 
@@ -23,9 +24,11 @@ _HOMES = {
     "Stage": "schema.stage",
     "describe_machine": "api",
     "measure": "measurement",
+    "observe": "api",
     "record": "api",
     "render": "api",
     "report": "api",
+    "watch": "observation",
 }
 
 __all__ = [
@@ -36,9 +39,11 @@ __all__ = [
     "Stage",
     "describe_machine",
     "measure",
+    "observe",
     "record",
     "render",
     "report",
+    "watch",
 ]
 
 

@@ -1,23 +1,32 @@
 """The few public verbs: record, trace, report. They compose the parts."""
 
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from .analyze.breakdown import break_down
 from .analyze.compare import compare, contention
 from .diagnose.situation import Situation
+from .diagnose.stragglers import judge_ranks
 from .diagnose.verdict import add_comparison, judge
-from .errors import InputError, OutputError, ProfkitError
+from .errors import InputError, OutputError, ProfkitError, RunError
+from .probe.command import shown_command
 from .recorder import Recorder
 from .schema.drilldown import Drilldown
 from .schema.findings import Report, RunFindings
+from .schema.ranks import RanksFindings
 from .schema.record import RunRecord
+from .schema.run import COMPLETED
 from .schema.stage import STAGES, Stage
+from .scripts.target import check_target
+from .scripts.tracing import ScriptOrder
 from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
 from .store.passes import TORCH, read_lines, read_stacks
+from .store.rank_directories import find_ranks, read_ranks
 from .store.records import read_run
 from .store.run_directory import (
     check_directory,
@@ -26,21 +35,26 @@ from .store.run_directory import (
     write_file,
     write_set,
 )
+from .store.windows import SAMPLES, read_windows
 from .workloads.order import TraceOrder
 
 __all__ = [
+    "ScriptOrder",
     "Show",
     "TraceOrder",
     "describe_machine",
+    "observe",
     "record",
     "render",
     "report",
     "save_text",
     "trace",
+    "trace_script",
 ]
 
 EVERY_STAGE = "step"
 FIGURES = "figures"
+_UNREAD_SHOWN = 8
 REPORT = "report.md"
 
 Show = Callable[[str, float], None]
@@ -67,22 +81,81 @@ def record(
     return Recorder(path, name=name, warmup=warmup, overwrite=overwrite)
 
 
+@contextmanager
+def observe(
+    path: str | Path, *, name: str | None = None, warmup: int = 10, overwrite: bool = False
+) -> Iterator[None]:
+    """Observe whatever trains in the body, by the hooks that `profkit run` uses.
+
+    For notebooks, and for programs that are started by something else. Nothing in the training is
+    changed: steps and stages are told from what it does.
+
+    Args:
+        path: run directory to write.
+        name: what reports call the run; the directory's name unless given.
+        warmup: training steps to leave out of the times.
+        overwrite: replace what profkit wrote to `path` before.
+
+    Raises:
+        InputError: a negative `warmup`, or another observation goes on in this process.
+        OutputError: `path` holds something or cannot be written.
+    """
+    from .observation import Observation, Order, active
+    from .probe.telling import tell
+
+    if warmup < 0:
+        raise InputError(f"warmup={warmup}: give 0 or more steps")
+    if active() is not None:
+        raise InputError("this process is observed already: one observation at a time")
+    directory = Path(path).absolute()
+    create_directory(directory, force=overwrite)
+    order = Order(
+        path=directory,
+        name=name or directory.name,
+        command=shown_command(sys.argv),
+        started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        warmup=warmup,
+    )
+    observation = Observation(order, tell)
+    observation.begin()
+    try:
+        yield
+    except BaseException as error:
+        observation.end(f"stopped by {type(error).__name__}")
+        raise
+    observation.end(COMPLETED)
+
+
 def report(*paths: str | Path) -> Report:
     """What run directories show; needs neither torch nor the machine that wrote them.
 
     Args:
-        paths: run directories, or directories that hold some.
+        paths: run directories, or directories that hold some; one of them may hold the ranks
+            of a launch, of which the lowest and the first straggler are shown as runs.
 
     Raises:
+        InputError: more than one launch with ranks.
         RunError: one of them is no run, is damaged, or comes from a newer profkit.
     """
-    runs = [run for path in paths for run in find_runs(Path(path))]
-    records = [read_run(run) for run in runs]
-    found = [_findings(run, record) for run, record in zip(runs, records, strict=True)]
-    comparison = compare(records[0], records[1]) if len(records) > 1 else None
+    places = [Path(path) for path in paths]
+    launches = [place for place in places if find_ranks(place)]
+    if len(launches) > 1:
+        raise InputError(f"{len(launches)} launches with ranks: report one at a time")
+    found: list[RunFindings] = []
+    records: list[RunRecord] = []
+    ranks: RanksFindings | None = None
+    for place in places:
+        if place in launches:
+            ranks, shown = _ranks(place)
+            found += shown
+            continue
+        for run in find_runs(place):
+            records.append(read_run(run))
+            found.append(_findings(run, records[-1]))
+    comparison = compare(records[0], records[1]) if len(records) > 1 and ranks is None else None
     if comparison is not None:
         found[0] = replace(found[0], verdicts=add_comparison(found[0].verdicts, comparison))
-    return Report(comparison, tuple(found))
+    return Report(comparison, tuple(found), ranks)
 
 
 def trace(
@@ -122,6 +195,42 @@ def trace(
     found = report(directory)
     write_report(directory, found)
     return directory, found
+
+
+def trace_script(
+    order: ScriptOrder,
+    out: Path | None = None,
+    *,
+    force: bool = False,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[Path, Report, int]:
+    """Run a user's program for the times, then a few steps of it for each probe.
+
+    Args:
+        order: what to trace.
+        out: directory to write; below `runs/`, named after program and time, unless given.
+        force: replace what profkit wrote to `out` before.
+        say: told what happens.
+
+    Returns:
+        The directory, the report, and the program's exit code.
+
+    Raises:
+        InputError: there is no such program, or it imported no torch.
+        OutputError: `out` cannot be written, or holds something.
+    """
+    from .scripts.tracing import trace_program
+
+    check_target(order.target)
+    name = order.target.stem
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    directory = out if out is not None else Path("runs", f"{name}-{stamp}")
+    create_directory(directory, force=force)
+    write_set(directory, (name,))
+    code = trace_program(order, directory / name, say)
+    found = report(directory)
+    write_report(directory, found)
+    return directory, found, code
 
 
 def write_report(directory: Path, found: Report) -> Path:
@@ -186,6 +295,35 @@ def save_text(path: Path, text: str, *, force: bool = False) -> None:
     write_file(path, text.encode())
 
 
+def _ranks(launch: Path) -> tuple[RanksFindings, list[RunFindings]]:
+    """All ranks beside each other; the lowest that can be read and the straggler by themselves."""
+    record = read_ranks(launch)
+    ranks = judge_ranks(record)
+    directories = {one.rank: launch / one.directory for one in record.ranks}
+    shown: list[RunFindings] = []
+    unread: list[str] = []
+    lowest = iter(directories)
+    while not shown and (rank := next(lowest, None)) is not None:
+        shown += _shown_rank(rank, directories[rank], unread)
+    straggler = ranks.stragglers[0].rank if ranks.stragglers else None
+    if straggler is not None and straggler != rank:
+        shown += _shown_rank(straggler, directories[straggler], unread)
+    if not shown:
+        raise RunError(f"{launch}: no rank's run can be read: {unread[0]}")
+    return replace(ranks, gaps=(*ranks.gaps, *unread[:_UNREAD_SHOWN])), shown
+
+
+def _shown_rank(rank: int, directory: Path, unread: list[str]) -> list[RunFindings]:
+    try:
+        record = read_run(directory)
+    except RunError as error:  # its summary was there
+        unread.append(f"rank {rank} cannot be shown by itself: {error}")
+        return []
+    name = f"rank {rank} of {record.manifest.name}"
+    named = replace(record, manifest=replace(record.manifest, name=name))
+    return [_findings(directory, named)]
+
+
 def _findings(run: Path, recorded: RunRecord) -> RunFindings:
     manifest = recorded.manifest
     gaps = [*manifest.gaps, *recorded.reading_gaps]
@@ -198,6 +336,7 @@ def _findings(run: Path, recorded: RunRecord) -> RunFindings:
     if len(asked) == 1 and not stages:
         gaps.append(f"stage {asked[0].label} was asked for, but never observed in this run")
     drilldown, idle = _drill_down(run, recorded, stages, gaps)
+    drilldown = (*_places(run, recorded, breakdown.disturbed, gaps), *drilldown)
     seen = contention(recorded)
     situation = Situation(manifest, breakdown, seen, idle)
     if situation.on_device and idle is None:
@@ -220,6 +359,27 @@ def _asked_stages(asked: str | None) -> tuple[Stage, ...]:
     if asked is None:
         return ()
     return STAGES if asked == EVERY_STAGE else (Stage(asked),)
+
+
+def _places(
+    run: Path, recorded: RunRecord, disturbed: int, gaps: list[str]
+) -> tuple[Drilldown, ...]:
+    """What `other` holds by the stack samples of the light pass, where there are any.
+
+    They need nobody to ask for them, and no entry in the manifest: a run that was killed has them.
+    """
+    windows = read_windows(run)
+    if not windows:
+        return ()
+    from .analyze.other_places import NOTHING, other_places
+
+    stated = {probe.name: probe.steps for probe in recorded.manifest.probes}
+    found = other_places(windows, stated.get(SAMPLES, disturbed))
+    if found.costs:
+        return (found,)
+    if found.gap is not None and found.gap != NOTHING:
+        gaps.append(found.gap)
+    return ()
 
 
 def _drill_down(

@@ -2,18 +2,22 @@
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import psutil
 
+from .probe.compilation import COMPILER, watch_compilation
 from .probe.environment import read_environment
 from .probe.heartbeat import Heartbeat
 from .probe.hooks import Hooks
+from .probe.import_watch import when_imported
 from .probe.launcher import machine_digest
 from .probe.loop_clock import LoopClock
 from .probe.marks import Listener, Sink, StageClock
+from .probe.sample_windows import SampleWindows
 from .recorder import Recorder
 from .schema.run import (
     SCHEMA_VERSION,
@@ -23,6 +27,8 @@ from .schema.run import (
     RunManifest,
 )
 from .schema.stage import Stage
+
+T = TypeVar("T")
 
 _HEARTBEAT_S = 0.25
 _CALIBRATION_MARKS = 2_000
@@ -50,6 +56,11 @@ class Order:
     warmup: int
     steps: int | None = None
     rank: RankFacts | None = None
+
+    @property
+    def takes_samples(self) -> bool:
+        """Whether stacks are sampled: under a launcher in one rank, since all wait for it."""
+        return self.rank is None or self.rank.rank == 0
 
 
 class Observation:
@@ -101,7 +112,9 @@ class Observation:
             step_cost_ns=self._step_cost_ns,
         )
         self.hooks = Hooks(self.clock)
+        self.clock.watches_collectives = order.rank is not None
         self._heartbeat = Heartbeat(self._beat, _HEARTBEAT_S)
+        self._windows = SampleWindows(order.path) if order.takes_samples else None
 
     @property
     def path(self) -> Path:
@@ -119,6 +132,11 @@ class Observation:
         self.hooks.install()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.clock.stop)
+        when_imported(
+            COMPILER,
+            lambda module: watch_compilation(self.clock, module),
+            lambda error: self.recorder.gap(f"compilation is not seen: {error}"),
+        )
         self._heartbeat.start()
         _active = self
 
@@ -133,6 +151,7 @@ class Observation:
         self.clock.end()
         self.hooks.uninstall()
         self._learn()
+        self._end_windows()
         for gap in (*self.hooks.gaps, *self._unseen()):
             self.recorder.gap(gap)
         self.recorder.close(ended)
@@ -145,9 +164,20 @@ class Observation:
     def _seen_enough(self) -> None:
         self.end(f"{self._order.steps} steps were seen; the program went on unobserved")
 
+    def _end_windows(self) -> None:
+        windows = self._windows
+        if windows is None:
+            return
+        windows.stop()
+        self.recorder.probe(windows.facts(self.clock.disturbed_steps))
+        if windows.gap is not None and windows.count:
+            self.recorder.gap(windows.gap)
+
     def _between(self) -> None:
         try:
             self._learn()
+            if self._windows is not None:
+                self.clock.disturb(self._windows.tick())
             if self._between_too is not None:
                 self._between_too()
         except Exception as error:  # nothing here is worth a training run
@@ -203,6 +233,39 @@ class Observation:
                 "under torchrun; a backward pass or an optimizer's step makes a step one"
             )
         return gaps
+
+
+class Watched(Generic[T]):
+    """An iterable whose batches open steps where the program is observed; see `watch`."""
+
+    def __init__(self, iterable: Iterable[T]) -> None:
+        self._iterable = iterable
+
+    def __iter__(self) -> Iterator[T]:
+        iterator = iter(self._iterable)
+        seen = active()
+        if seen is None or seen.clock.busy:
+            return iterator
+        return seen.clock.watch(iterator)
+
+    def __len__(self) -> int:
+        return len(self._iterable)  # type: ignore[arg-type]  # its TypeError is the right one
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the iterable has."""
+        if name == "_iterable":  # not there yet: it is being copied or unpickled
+            raise AttributeError(name)
+        return getattr(self._iterable, name)
+
+
+def watch(iterable: Iterable[T]) -> Watched[T]:
+    """The batches of any iterable, marked as a source of training data.
+
+    DataLoaders are seen by themselves; this is for generators, queues and readers. Under `profkit
+    run` each request opens a step, and the wait for it is the stage `dataloader`. In a program
+    that is not observed it changes nothing.
+    """
+    return Watched(iterable)
 
 
 def active() -> Observation | None:

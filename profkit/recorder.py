@@ -1,30 +1,29 @@
 """Records the steps of a training loop into a run directory, as it goes."""
 
-import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from .probe.command import shown_command
 from .probe.environment import read_environment
 from .probe.marks import Mark, Sink, StageClock
 from .probe.steps import Steps
-from .schema.run import SCHEMA_VERSION, ProbeFacts, RunManifest
+from .schema.run import COMPLETED, SCHEMA_VERSION, ProbeFacts, RunManifest
 from .schema.steps import MarkTable, StepTable
+from .store.rank_summary import summarize_run
 from .store.run_directory import create_directory, write_manifest
 from .store.streams import RunWriter
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-COMPLETED = "completed"
 _CALIBRATION_STEPS = 200
-_SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 
 
 class Recorder:
@@ -134,6 +133,8 @@ class Recorder:
         clock = self._clock
         clock.flush()
         self._writer.close()
+        if self.manifest.rank is not None and not self._broken:
+            self._guard(lambda: summarize_run(self.path))
         if clock.foreign_steps:
             self.gap(f"{clock.foreign_steps} loops in other threads were not recorded")
         if clock.is_open and clock.inner_batches:
@@ -183,29 +184,6 @@ def _warn(text: str) -> None:
 def new_manifest(name: str) -> RunManifest:
     """The manifest of a run that starts now, in this process."""
     return _manifest(name, shown_command(sys.argv))
-
-
-def shown_command(arguments: Sequence[str]) -> str:
-    """A command line fit for a report: no directories of this machine, no secrets."""
-    shown = []
-    hide_next = False
-    for argument in arguments:
-        name, equals, value = argument.partition("=")
-        is_secret = argument.startswith("-") and _SECRET.search(name) is not None
-        if hide_next:
-            shown.append("***")
-        elif equals and is_secret:
-            shown.append(f"{name}=***")
-        elif equals:
-            shown.append(f"{name}={_last_part(value)}")
-        else:
-            shown.append(_last_part(argument))
-        hide_next = is_secret and not equals
-    return " ".join(shown)
-
-
-def _last_part(argument: str) -> str:
-    return Path(argument).name if Path(argument).is_absolute() else argument
 
 
 def _manifest(name: str, command: str) -> RunManifest:

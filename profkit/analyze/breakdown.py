@@ -9,6 +9,14 @@ from .statistics import mean_of_blocks, share_of_sums, split_evenly, summarize
 
 TARGET_BLOCKS = 20
 """Blocks that an uninterrupted loop is cut into; enough for an interval, long enough each."""
+_REASONS = (
+    Flag.EVALUATION,
+    Flag.WARMUP,
+    Flag.DISTURBED,
+    Flag.PARTIAL,
+    Flag.COMPILED,
+    Flag.INTERRUPTED,
+)
 ENOUGH_BLOCKS = 8
 """Iterations over the loader from which each is a block: halves of one are not independent."""
 
@@ -64,7 +72,8 @@ def break_down(steps: StepTable) -> Breakdown:
             median_ns=summary.median,
             iqr_ns=summary.iqr,
         )
-    flags = steps.flags
+    left_out = _left_out(steps.flags)
+    is_evaluation = (steps.flags & int(Flag.EVALUATION)) != 0
     # Throughput: on a device a block's time includes the wait for what it queued.
     drained = active_rows(steps, drained=True)
     whole = blocks(steps, drained)
@@ -78,16 +87,31 @@ def break_down(steps: StepTable) -> Breakdown:
         )
         if whole
         else None,
-        warmup=_flagged(flags, Flag.WARMUP),
-        disturbed=_flagged(flags, Flag.DISTURBED),
-        partial=_flagged(flags, Flag.PARTIAL),
+        warmup=left_out[Flag.WARMUP],
+        disturbed=left_out[Flag.DISTURBED],
+        partial=left_out[Flag.PARTIAL],
+        compiled=left_out[Flag.COMPILED],
+        interrupted=left_out[Flag.INTERRUPTED],
+        evaluation=left_out[Flag.EVALUATION],
+        evaluation_ns=int(step_ns[is_evaluation].sum()),
         samples_per_s=float(samples.sum() / step_ns[drained].sum() * 1e9) if known else None,
         stages=stages,
+        rank_wait_share=None
+        if steps.collective_wait_ns is None or not cut
+        else share_of_sums(
+            np.array([steps.collective_wait_ns[block].sum() for block in cut], np.float64), totals
+        ),
     )
 
 
-def _flagged(flags: Int64Array, flag: Flag) -> int:
-    return int(((flags & int(flag)) != 0).sum())
+def _left_out(flags: Int64Array) -> dict[Flag, int]:
+    """How many steps each reason leaves out; each step counts once."""
+    found = {}
+    for flag in _REASONS:
+        hit = (flags & int(flag)) != 0
+        found[flag] = int(hit.sum())
+        flags = flags[~hit]
+    return found
 
 
 def _runs(ids: Int64Array) -> list[tuple[int, int]]:

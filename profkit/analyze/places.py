@@ -6,6 +6,8 @@ from enum import Enum
 _PACKAGES = re.compile(r".*/(?:site|dist)-packages/(.+)")
 _STDLIB = re.compile(r".*/(?:lib(?:64)?/python\d+(?:\.\d+t?)?|python\d+/lib)/(.+)", re.IGNORECASE)
 _PROFKIT = re.compile(r"(?:.*/)?(profkit/(?:\w+/)*\w+\.py)")
+_COPY = re.compile(r".*/\.profkit-\w+/(.+)")
+"""Below the copy of a working directory that a pass ran in."""
 _OWN_WORKLOADS = "profkit/workloads/"
 _HOMES = ("home", "users", "root", "")
 """Directories whose children are people or mount points: their names stay out of reports."""
@@ -57,6 +59,8 @@ def short_place(file: str, line: int | None, root: str | None = None) -> str:
 def _short_file(path: str, root: str | None) -> str:
     if path.startswith("<"):
         return path
+    if copied := _COPY.fullmatch(path):
+        return copied[1]
     base = root.replace("\\", "/").rstrip("/") + "/" if root else None
     in_packages = _PACKAGES.fullmatch(path)
     if base and path.startswith(base) and not in_packages:

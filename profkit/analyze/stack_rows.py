@@ -3,12 +3,15 @@
 import re
 from dataclasses import dataclass
 
-_BEGIN = re.compile(r'process \d+:"')
+_BEGIN = re.compile(r'process \d{1,9}:"')
+_BEGIN_BARE = re.compile(r"thread \([^)]*\)")
 _RECORD = re.compile(
-    r'(process \d+:".*?");thread \([^)]*\)(?:: )?([^;]*)(?:;(.+))? (\d+)', re.DOTALL
+    r'(?:(process \d{1,9}:".*?");)?thread \(([^)]*)\)(?:: )?([^;]*)(?:;(.+))? (\d{1,15})', re.DOTALL
 )
-_PROCESS = re.compile(r'(?:^|";)process (\d+):"')
-_FRAME = re.compile(r"(.+?) \((.+?)(?::(\d+))?\)", re.DOTALL)
+_RUNNER = "profkit/scripts/main_module.py"
+"""What runs a user's program as `python` would."""
+_PROCESS = re.compile(r'(?:^|";)process (\d{1,9}):"')
+_FRAME = re.compile(r"(.+?) \((.+?)(?::(\d{1,9}))?\)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +33,16 @@ class StackRow:
     """Samples that saw the same stack.
 
     Attributes:
-        processes: ids from the main process down to the one sampled.
+        processes: ids from the main process down to the one sampled; empty where only one was.
         thread: its name; empty where it has none.
+        thread_id: its number: the system's, or Python's where that was not to be had.
         frames: outermost first; none while the interpreter starts.
         count: samples.
     """
 
     processes: tuple[int, ...]
     thread: str
+    thread_id: int | None
     frames: tuple[Frame, ...]
     count: int
 
@@ -51,16 +56,18 @@ class Stacks:
 
 
 def parse_stacks(text: str) -> Stacks:
-    """The rows of py-spy's raw format, recorded with `--subprocesses --threads`.
+    """The rows of py-spy's raw format, recorded with `--threads`.
 
-    A record is `process 1:"command";thread (1): name;function (file:line);… count`. The command
-    is not escaped and may hold semicolons and line breaks, so a record ends where it is complete.
+    A record is `process 1:"command";thread (1): name;function (file:line);… count`, and begins
+    with the thread where it was recorded without `--subprocesses`. Nothing in it is escaped, and
+    a command may hold semicolons and line breaks, so a record ends where it is complete.
     """
     rows: list[StackRow] = []
     foreign = 0
     pending = ""
+    begin = _BEGIN_BARE if _BEGIN_BARE.match(text.lstrip()) else _BEGIN
     for line in text.splitlines():
-        if _BEGIN.match(line):
+        if begin.match(line):
             foreign += bool(pending)
             pending = line
         elif pending:
@@ -69,13 +76,30 @@ def parse_stacks(text: str) -> Stacks:
             foreign += bool(line.strip())
         if pending and (record := _RECORD.fullmatch(pending)):
             pending = ""
-            frames = _parse_frames(record[3] or "")
-            if frames or record[3] is None:
-                processes = tuple(map(int, _PROCESS.findall(record[1])))
-                rows.append(StackRow(processes, record[2], frames, int(record[4])))
+            frames = _parse_frames(record[4] or "")
+            if frames or record[4] is None:
+                processes = tuple(map(int, _PROCESS.findall(record[1] or "")))
+                thread_id = _number(record[2])
+                program = _of_program(frames)
+                rows.append(StackRow(processes, record[3], thread_id, program, int(record[5])))
             else:
                 foreign += 1
     return Stacks(tuple(rows), foreign + bool(pending))
+
+
+def _number(text: str) -> int | None:
+    try:
+        return int(text, 0)  # 123, or 0x7B
+    except ValueError:
+        return None
+
+
+def _of_program(frames: tuple[Frame, ...]) -> tuple[Frame, ...]:
+    """What a program called, without the frames of profkit that run it."""
+    for index in range(len(frames) - 1, -1, -1):
+        if frames[index].file.replace("\\", "/").endswith(_RUNNER):
+            return frames[index + 1 :] or frames
+    return frames
 
 
 def _parse_frames(text: str) -> tuple[Frame, ...]:

@@ -18,7 +18,10 @@ STAGE_FRAME = "profkit_stage_"
 _STAGE_OF_FRAME = {STAGE_FRAME + stage.value: stage for stage in STAGES}
 REQUEST_FRAMES = frozenset({"_iterate_outermost", "_iterate_within"})
 """Functions of `probe.marks` that run while the loop asks for its next batch."""
-_BETWEEN_STEPS = frozenset({"flush", "partition", "batch_sizer"})
+BETWEEN_STEPS = frozenset(
+    {"flush", "partition", "batch_sizer", "tick", "ask", "got", "got_none", "optimized", "release"}
+)
+"""Functions of profkit that run between two steps, or beside what they time."""
 _WORKER = "_worker_loop"
 
 # Python functions that only hand on to the next one.
@@ -77,7 +80,7 @@ def attribute(stacks: Stacks) -> Staged:
         elif len(row.processes) > 1:
             found = _in_worker(row)
         elif (row.processes, row.thread) == loop:
-            found = _in_loop(row)
+            found = stage_row(row)
         else:
             found = "other threads"
         if isinstance(found, str):
@@ -171,14 +174,15 @@ def _marked_frame(frames: tuple[Frame, ...]) -> tuple[int, Stage] | None:
     return None
 
 
-def _in_loop(row: StackRow) -> StagedRow | str:
+def stage_row(row: StackRow) -> StagedRow | str:
+    """A sample of the loop's thread given to its stage, or in words why it belongs to none."""
     marked = _marked_frame(row.frames)
     if marked is None:
         return StagedRow(Stage.OTHER, row.frames, False, False, row.count)
     index, stage = marked
     inside = row.frames[index + 1 :]
     first = inside[0] if inside else None
-    if first and first.short_name in _BETWEEN_STEPS and origin(first.file) is Origin.PROFKIT:
+    if first and first.short_name in BETWEEN_STEPS and origin(first.file) is Origin.PROFKIT:
         return "profkit between steps"
     # The last request of all finds the loader at its end: it belongs to no step.
     if stage is Stage.DATALOADER and any(f.short_name == "_shutdown_workers" for f in inside):
@@ -213,7 +217,7 @@ def _merge(rows: list[StagedRow]) -> list[Cost]:
     for row in rows:
         at = _leaf(row.frames)
         leaf = row.frames[at]
-        site = next((f for f in reversed(row.frames[:at]) if _is_project(f)), None)
+        site = next((f for f in reversed(row.frames[:at]) if is_project(f)), None)
         groups[(row.worker, leaf.function, leaf.file, site)].append((at, row))
     total = sum(row.count for row in rows)
     costs = []
@@ -230,14 +234,14 @@ def _merge(rows: list[StagedRow]) -> list[Cost]:
         if path := paths.most_common(1)[0][0]:
             words.append("from " + " < ".join(_describe(frame) for frame in path))
         context = ", ".join(words) or None
-        costs.append(Cost(_plain(leaf), source, None, None, count, count / total, context))
+        costs.append(Cost(plain_name(leaf), source, None, None, count, count / total, context))
     return sorted(costs, key=lambda cost: (-cost.count, cost.name, cost.source or ""))
 
 
 def _leaf(frames: tuple[Frame, ...]) -> int:
     """Index of the innermost frame that a reader would name."""
     last = len(frames) - 1
-    while last > 0 and (_is_plumbing(frames[last]) or origin(frames[last].file) is Origin.PROFKIT):
+    while last > 0 and (is_plumbing(frames[last]) or origin(frames[last].file) is Origin.PROFKIT):
         last -= 1
     # json, re or copy spread over their own internals; what counts is what was asked of them.
     while last > 0 and _is_inner(frames[last]) and _is_inner(frames[last - 1]):
@@ -247,16 +251,17 @@ def _leaf(frames: tuple[Frame, ...]) -> int:
 
 def _callers(above: tuple[Frame, ...]) -> tuple[Frame, ...]:
     """The innermost few frames worth naming, innermost first; the project's own never missing."""
-    named = [f for f in reversed(above) if not (_is_inner(f) or _is_plumbing(f) or _is_loader(f))]
+    named = [f for f in reversed(above) if not (_is_inner(f) or is_plumbing(f) or _is_loader(f))]
     named = [f for f in named if origin(f.file) is not Origin.PROFKIT]
     few = named[:_CALLERS]
-    site = next((frame for frame in named if _is_project(frame)), None)
+    site = next((frame for frame in named if is_project(frame)), None)
     if site is not None and site not in few:
         few[-1] = site
     return tuple(few)
 
 
-def _is_project(frame: Frame) -> bool:
+def is_project(frame: Frame) -> bool:
+    """Whether a frame runs the user's own code."""
     return origin(frame.file) is Origin.PROJECT
 
 
@@ -264,7 +269,8 @@ def _is_inner(frame: Frame) -> bool:
     return origin(frame.file) in (Origin.STDLIB, Origin.GENERATED)
 
 
-def _is_plumbing(frame: Frame) -> bool:
+def is_plumbing(frame: Frame) -> bool:
+    """Whether a frame only hands on to the next one."""
     return (short_place(frame.file, None), frame.short_name) in _PLUMBING
 
 
@@ -272,9 +278,10 @@ def _is_loader(frame: Frame) -> bool:
     return short_place(frame.file, None).startswith(_LOADER)
 
 
-def _plain(frame: Frame) -> str:
+def plain_name(frame: Frame) -> str:
+    """Its function as a reader knows it."""
     return frame.function.replace("<locals>.", "")
 
 
 def _describe(frame: Frame) -> str:
-    return f"{_plain(frame)} ({short_place(frame.file, frame.line)})"
+    return f"{plain_name(frame)} ({short_place(frame.file, frame.line)})"

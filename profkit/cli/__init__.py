@@ -9,6 +9,7 @@ from .. import __version__
 from ..errors import ProfkitError
 from .doctor import doctor
 from .report import report
+from .run import run
 from .trace import trace
 from .view import view
 
@@ -26,7 +27,7 @@ def cli() -> None:
     """
 
 
-for _command in (trace, report, view, doctor):
+for _command in (trace, run, report, view, doctor):
     cli.add_command(_command)
 
 

@@ -7,6 +7,12 @@ import click
 
 from ..workloads.order import PROBES
 
+_DEFAULT_STEPS = 120
+_OF_WORKLOADS = (
+    "workload", "source", "batch_size", "num_workers", "data_dir", "device", "threads", "seed",
+)  # fmt: skip
+"""Parameters that a user's own script decides by itself."""
+
 
 class _Probes(click.ParamType[tuple[str, ...]]):
     """A list of probes with commas between, or `none`."""
@@ -27,7 +33,10 @@ class _Probes(click.ParamType[tuple[str, ...]]):
         return tuple(name for name in PROBES if name in names)
 
 
-@click.command(epilog="Example: profkit trace --stage dataloader --steps 200")
+@click.command(
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+    epilog="Example: profkit trace --stage dataloader -- train.py --epochs 1",
+)
 @click.option(
     "--stage",
     type=click.Choice(["dataloader", "transfer", "forward", "backward", "optimizer", "step"]),
@@ -52,9 +61,7 @@ class _Probes(click.ParamType[tuple[str, ...]]):
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
-    default=120,
-    show_default=True,
-    help="Steps to time, a source.",
+    help="Steps to time, a source [120; of a SCRIPT all, else it is stopped after them].",
 )
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images a batch [workload's own].")
 @click.option(
@@ -94,11 +101,18 @@ class _Probes(click.ParamType[tuple[str, ...]]):
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Directory to write [below runs/].")
 @click.option("--force", is_flag=True, help="Replace what profkit wrote to --out before.")
+@click.option(
+    "--in-place", is_flag=True, help="Run a SCRIPT's passes here, not in a copy of this directory."
+)
+@click.option("-m", "module", is_flag=True, help="SCRIPT is a module, as for `python -m`.")
+@click.argument("script", nargs=-1, type=click.UNPROCESSED, metavar="[-- SCRIPT [ARGS]...]")
+@click.pass_context
 def trace(
+    context: click.Context,
     stage: str,
     workload: str,
     source: str,
-    steps: int,
+    steps: int | None,
     batch_size: int | None,
     num_workers: int,
     data_dir: Path | None,
@@ -108,8 +122,15 @@ def trace(
     probes: tuple[str, ...],
     out: Path | None,
     force: bool,
+    in_place: bool,
+    module: bool,
+    script: tuple[str, ...],
 ) -> None:
-    """Train on MNIST and say which stage of the step costs the time, and why."""
+    """Train on MNIST, or run SCRIPT, and say which stage of the step costs the time, and why."""
+    if script:
+        _refuse_with_script(context)
+        _trace_script(module, script, stage, probes, steps, in_place, out, force)
+        return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -120,7 +141,7 @@ def trace(
         stage=stage,
         workload=workload,
         sources=("dataloader", "memory") if source == "both" else (source,),
-        steps=steps,
+        steps=steps if steps is not None else _DEFAULT_STEPS,
         batch_size=batch_size,
         num_workers=num_workers,
         data_dir=data_dir,
@@ -141,5 +162,44 @@ def trace(
 
         directory, found = api.trace(order, out, force=force, show=show)
     # A pipe has no width; tables need more than the 80 columns that rich assumes then.
+    print_report(found, Console() if sys.stdout.isatty() else Console(width=120))
+    click.echo(directory)
+
+
+def _refuse_with_script(context: click.Context) -> None:
+    for name in _OF_WORKLOADS:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise click.UsageError(f"{option} is for the built-in workloads, not for a script")
+
+
+def _trace_script(
+    module: bool,
+    script: tuple[str, ...],
+    stage: str,
+    probes: tuple[str, ...],
+    steps: int | None,
+    in_place: bool,
+    out: Path | None,
+    force: bool,
+) -> None:
+    from rich.console import Console
+
+    from .. import api
+    from ..probe.telling import tell
+    from ..render.terminal import print_report
+    from .run import DEFAULT_WARMUP, make_target
+
+    order = api.ScriptOrder(
+        target=make_target(module, script[0], script[1:]),
+        stage=stage,
+        probes=probes,
+        warmup=DEFAULT_WARMUP,
+        steps=steps,
+        in_place=in_place,
+    )
+    directory, found, code = api.trace_script(order, out, force=force, say=tell)
+    if code:
+        tell(f"{script[0]} ended with exit code {code}")
     print_report(found, Console() if sys.stdout.isatty() else Console(width=120))
     click.echo(directory)

@@ -25,34 +25,34 @@ def hook_copies(hooks: Hooks) -> None:
 
 def _copy(clock: LoopClock, function: Function) -> Function:
     frame = named_frame(Stage.TRANSFER)
+    pins = function.__name__ == "pin_memory"
     push, now, listener = clock.push, clock.now, clock.listener
 
     @functools.wraps(function)
     def call(tensor: Any, *args: Any, **kwargs: Any) -> Any:
         marks = not clock.busy and clock.step_is_open and get_ident() == clock.thread
-        if has_torch_function_unary(tensor):
-            # A subclass knows the method by the name under which it is called: this one.
-            if not marks:
+        subclassed = has_torch_function_unary(tensor)
+        if not marks:
+            if subclassed:
                 return handle_torch_function(call, (tensor,), tensor, *args, **kwargs)
-            clock.busy = True
-            began = now()
-            try:
-                copy = frame(handle_torch_function, call, (tensor,), tensor, *args, **kwargs)
-            finally:
-                clock.busy = clock.stopped
-        elif not marks:
             return function(tensor, *args, **kwargs)
-        else:
-            began = now()
-            copy = frame(function, tensor, *args, **kwargs)
-        # Most are no copy at all, or one within the same memory.
-        if getattr(copy, "device", None) != tensor.device or (
-            copy is not tensor and function.__name__ == "pin_memory"
-        ):
-            push((_TRANSFER, began, LEAVE, now()))
+        if listener is not None:
+            listener.stage_begins(_TRANSFER)
+        clock.busy = True
+        began = now()
+        try:
+            if subclassed:
+                # It knows the method by the name under which it is called: this one.
+                copy = frame(handle_torch_function, call, (tensor,), tensor, *args, **kwargs)
+            else:
+                copy = frame(function, tensor, *args, **kwargs)
+        finally:
+            clock.busy = clock.stopped
             if listener is not None:
-                listener.stage_begins(_TRANSFER)
                 listener.stage_ends()
+        # Most are no copy at all, or one within the same memory.
+        if getattr(copy, "device", None) != tensor.device or (pins and copy is not tensor):
+            push((_TRANSFER, began, LEAVE, now()))
         return copy
 
     hide_from_compilers(call, function)

@@ -33,6 +33,8 @@ class Hooks:
 
     Args:
         clock: what they report to.
+        exact_frames: whether a frame named after a stage is on the stack just while the clock
+            is in that stage; else modules called within other stages look like forward.
 
     Attributes:
         gaps: what could not be hooked here, in words.
@@ -42,21 +44,27 @@ class Hooks:
         optimizers, models: the last few seen, for probes that look at their lines.
     """
 
-    def __init__(self, clock: LoopClock) -> None:
+    def __init__(self, clock: LoopClock, *, exact_frames: bool = False) -> None:
         self.clock = clock
+        self._exact_frames = exact_frames
         self.gaps: list[str] = []
         self.loaders: dict[int, LoaderFacts] = {}
         self.on_loader: Callable[[Any], None] | None = None
         self.on_module: Callable[[nn.Module], None] | None = None
         self.optimizers: dict[int, Any] = {}
+        self._at_end: list[Callable[[], None]] = []
+        self._watch_reducer: Callable[[Hooks, nn.Module], None] = lambda hooks, module: None
         self._undo: list[tuple[Any, str, Any]] = []
 
     def install(self) -> None:
         """Put all wrappers in place."""
+        # Here, since each of them builds on this module.
+        from .collective_hooks import hook_collectives, watch_reducer
         from .copy_hooks import hook_copies
         from .loader_hooks import hook_loaders
         from .optimizer_hooks import hook_gradients, hook_optimizers, hook_schedulers
 
+        self._watch_reducer = watch_reducer
         for hook in (
             Hooks._hook_modules,
             Hooks._hook_losses,
@@ -66,6 +74,7 @@ class Hooks:
             hook_gradients,
             hook_copies,
             hook_loaders,
+            hook_collectives,
         ):
             try:
                 hook(self)
@@ -75,12 +84,18 @@ class Hooks:
 
     def uninstall(self) -> None:
         """Take all of them away."""
+        while self._at_end:
+            self._at_end.pop()()
         while self._undo:
             owner, name, original = self._undo.pop()
             if original is _MISSING:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)
+
+    def on_uninstall(self, act: Callable[[], None]) -> None:
+        """Have `act` called when the wrappers go away."""
+        self._at_end.append(act)
 
     def replace(self, owner: Any, name: str, wrap: Callable[[Function], Any]) -> None:
         """Put `wrap(original)` in place of an attribute; nothing where there is none."""
@@ -142,16 +157,14 @@ class Hooks:
         push, now, listener = clock.push, clock.now, clock.listener
         modules, trained = clock.modules, clock.trained_modules
         keeps_gradients, meet = torch.is_grad_enabled, self._meet
-        frame = named_frame(Stage.FORWARD)
-        is_known = original is getattr(nn.Module, "_wrapped_call_impl", None)
+        # Where stacks are sampled by stage, modules that are called within another stage must
+        # not look like forward; else a call less is worth more.
+        frame = named_frame(Stage.FORWARD) if self._exact_frames else None
 
         def profkit_module_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            # First of all: a model may have thousands of modules inside the one that is called.
             if clock.busy:
-                # What torch's own `__call__` does, without a call more: a model may have
-                # thousands of modules inside the one that is called.
-                if not is_known or self._compiled_call_impl is not None:
-                    return original(self, *args, **kwargs)
-                return self._call_impl(*args, **kwargs)  # type: ignore[no-untyped-call]
+                return original(self, *args, **kwargs)
             if get_ident() != clock.thread and not clock.claim():
                 return original(self, *args, **kwargs)
             if not clock.step_is_open:
@@ -169,18 +182,23 @@ class Hooks:
             clock.busy = True
             push((_FORWARD, now()))
             try:
-                return frame(original, self, *args, **kwargs)
+                if frame is not None:
+                    return frame(original, self, *args, **kwargs)
+                return original(self, *args, **kwargs)
             finally:
                 push((LEAVE, now()))
                 clock.busy = clock.stopped
                 if listener is not None:
                     listener.stage_ends()
 
+        if frame is None:
+            name_frame(profkit_module_call, Stage.FORWARD)
         hide_from_compilers(profkit_module_call, original)
         return profkit_module_call
 
     def _meet(self, module: nn.Module) -> None:
         self.clock.meet(module)
+        self._watch_reducer(self, module)
         if self.on_module is not None:
             self.on_module(module)
 

@@ -7,6 +7,7 @@ decides which of them open and close a step. Also the hot path: see `probe.marks
 import time
 from _thread import get_ident
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -66,6 +67,7 @@ class LoopClock(StageClock):
         busy: whether the loop is in a stage that owns whatever is called from it (forward,
             backward, a wait for data): hooks then pass straight through.
         forwards, trainings: outermost calls of modules, and backward passes and optimizer steps.
+        serial: number of the step that was opened last.
         step_is_open: whether what happens now is part of a step.
         is_headless: whether no loader opens the steps, so that optimizers close them.
         device: type of device that the model is on, None while no model was called.
@@ -106,7 +108,7 @@ class LoopClock(StageClock):
         self.evaluation_batches = self.evaluation_ns = 0
         self.foreign_trainings = 0
         self.foreign_requests = 0
-        self.trained_steps = 0
+        self.trained_steps = self.disturbed_steps = 0
         self.training_loop = 0
         self._compiling_since = 0
         self._limit = None if limit is None else warmup + limit
@@ -114,7 +116,7 @@ class LoopClock(StageClock):
         self._between = between
         self._sticky = 0
         self._owner = 0
-        self._serial = 0
+        self.serial = 0
         self._first = False
         self._requests = 0
         self._forwards_opened = self._trainings_opened = 0
@@ -297,9 +299,9 @@ class LoopClock(StageClock):
 
     def _ask_within(self, key: int) -> bool:
         inner = self._inner.get(key)
-        if inner is None or inner.step != self._serial:
+        if inner is None or inner.step != self.serial:
             began = self.now()
-            inner = _Inner(self._serial, began, self.forwards, self.trainings)
+            inner = _Inner(self.serial, began, self.forwards, self.trainings)
             inner.trainings_asked = self.trainings
             self._inner[key] = inner
         if inner.trainings_asked != self.trainings:
@@ -317,17 +319,17 @@ class LoopClock(StageClock):
     def _judge(self, inner: _Inner) -> None:
         """A loop over another loader has ended: was it an evaluation?"""
         evaluated = self.forwards != inner.forwards and self.trainings == inner.trainings
-        if inner.step == self._serial and evaluated and self._interrupts():
+        if inner.step == self.serial and evaluated and self._interrupts():
             self.evaluation_batches += inner.batches
             self.evaluation_ns += self.now() - inner.began_ns
 
     def _interrupts(self) -> bool:
         """Whether an evaluation in this step is none of its business, and the step flagged."""
-        if self._evaluated_step != self._serial:
+        if self._evaluated_step != self.serial:
             # What happens in every step is part of it, such as a model that labels its own data.
-            if self._evaluated_step != self._serial - 1:
+            if self._evaluated_step != self.serial - 1:
                 self.flag(Flag.INTERRUPTED)
-            self._evaluated_step = self._serial
+            self._evaluated_step = self.serial
         return bool(self._flags & Flag.INTERRUPTED.value)
 
     # Work -------------------------------------------------------------------------------------
@@ -344,8 +346,9 @@ class LoopClock(StageClock):
         if len(self.modules) >= MOST_MODULES:
             self.modules.clear()
         self.modules.add(id(module))
-        if self.device is None and (first := next(module.parameters(), None)) is not None:
-            self.device = first.device.type
+        if self.device is None:
+            with suppress(Exception):  # a module may have parameters of its own kind
+                self.device = next(module.parameters()).device.type
 
     def evaluates(self, module: Any) -> None:
         """A module in evaluation mode is called while no gradients are kept."""
@@ -412,12 +415,16 @@ class LoopClock(StageClock):
 
     def compilation_begins(self) -> None:
         """torch.compile is at work: the step that is open is warm-up."""
+        if self.stopped:
+            return
         self._compiling_since = self.now()
         if self.thread == get_ident():
             self.flag(Flag.COMPILED)
 
     def compilation_ends(self) -> None:
         """torch.compile is done."""
+        if self.stopped:
+            return
         self.compilations += 1
         self.compiling_ns += self.now() - self._compiling_since
 
@@ -464,7 +471,7 @@ class LoopClock(StageClock):
         self.step_is_open = True
         self._flags = 0
         self._samples = -1
-        self._serial += 1
+        self.serial += 1
         self._forwards_opened, self._trainings_opened = self.forwards, self.trainings
         self.push((event, start))
 
@@ -484,6 +491,7 @@ class LoopClock(StageClock):
             if self.trained_steps < self._warmup:
                 flags |= Flag.WARMUP.value
             self.trained_steps += 1
+            self.disturbed_steps += self._sticky != 0
             self.training_loop = self._owner
         self.push((_CLOSING + flags + self._samples * _PER_SAMPLE, end))
         self.step_is_open = False

@@ -11,6 +11,7 @@ from array import array
 
 import numpy as np
 
+from ..schema.sampling import stride
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import BoolArray, Int64Array, MarkTable, StepTable
 
@@ -25,7 +26,7 @@ _LOWEST = 4
 """Makes the lowest event that tells a stage, BEGIN, the first row of `_PLAIN`."""
 _PLAIN = np.array([_OTHER, _OTHER, _DATALOADER, _OTHER, *range(len(STAGES)), _OTHER])
 """The stage from each event on without nested marks: BEGIN, BATCH, OPEN, LEAVE, stages, close."""
-_ALWAYS_SAMPLED = 64
+_SEGMENTS_AN_OCTAVE = 32
 _SEGMENTS_A_STEP = 256
 
 
@@ -91,9 +92,7 @@ def is_sampled(step: Int64Array) -> BoolArray:
 
     A million steps keep 512, without a random draw and without knowing the length before.
     """
-    octave = np.floor(np.log2(np.maximum(step, 1))).astype(np.int64)
-    stride = np.left_shift(1, np.maximum(octave - 5, 0))
-    sampled: BoolArray = (step < _ALWAYS_SAMPLED) | (step % stride == 0)
+    sampled: BoolArray = step % stride(step, _SEGMENTS_AN_OCTAVE) == 0
     return sampled
 
 

@@ -16,10 +16,11 @@ from torch._C._profiler import _ExperimentalConfig
 from torch.profiler import ProfilerActivity, profile
 
 from ..errors import InputError, OutputError, ProbeError, RunError
-from ..schema.steps import MarkTable, StepTable
+from ..schema.steps import Flag, MarkTable, StepTable
 from ..store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_trace
-from .annotated_clock import AnnotatedClock
+from .marks import Listener, Sink, StageClock
 from .operator_sources import operator_sources
+from .ranges import Ranges
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ class TorchPass:
         steps: steps to trace.
         sources: whether to trace one more step with call stacks. It costs seconds, so it is
             never among the traced ones; its trace is deleted once it has been read.
+        make_clock: makes the clock from its sink, capacity and listener; a plain one if not given.
 
     Raises:
         InputError: a negative count, no step to trace, or an unknown device.
@@ -69,6 +71,7 @@ class TorchPass:
         warmup: int = 2,
         steps: int = 5,
         sources: bool = True,
+        make_clock: Callable[[Sink, int, Listener], StageClock] | None = None,
     ) -> None:
         if warmup < 0 or steps < 1:
             raise InputError(
@@ -79,7 +82,10 @@ class TorchPass:
         self.trace_path = directory / FULL_TRACE
         self.sources_path = directory / OPERATOR_SOURCES
         self.gap: str | None = None
-        self.clock = AnnotatedClock(self._after_step)
+        self._ranges = Ranges()
+        make = make_clock or _plain_clock
+        # A capacity of one step: the sink is called after each.
+        self.clock = make(self._after_step, 1, self._ranges)
         self._cuda = device.startswith("cuda")
         self._wanted = (warmup, steps, int(sources))
         self._left = warmup
@@ -147,7 +153,8 @@ class TorchPass:
             return
         if self._phase == _TRACE:
             self._traced.append(steps)
-        self._left -= len(steps)
+        # A loop of evaluation before the training warms nothing up.
+        self._left -= int(((steps.flags & Flag.EVALUATION.value) == 0).sum())
         self._advance()
 
     def _advance(self) -> None:
@@ -168,7 +175,7 @@ class TorchPass:
         _refuse_another_profiler()
         if self._profile is not None:
             self._call(self._profile.start_trace)
-            self.clock.annotating = True
+            self._ranges.annotating = True
 
     def _start_with_stacks(self) -> None:
         self._profile = self._prepared(with_stack=True)
@@ -206,7 +213,7 @@ class TorchPass:
 
     def _export(self, path: Path) -> None:
         """End the recording and write it as JSON."""
-        self.clock.annotating = False
+        self._ranges.annotating = False
         active, self._profile = self._profile, None
         if active is not None:
             self._call(active.stop_trace)
@@ -234,7 +241,7 @@ class TorchPass:
 
     def _discard(self) -> None:
         """Leave no recording behind, whatever happened."""
-        self.clock.annotating = False
+        self._ranges.annotating = False
         active, self._profile = self._profile, None
         if active is not None and active.profiler is not None:
             if not torch._C._autograd._profiler_enabled():
@@ -247,9 +254,13 @@ class TorchPass:
             act()
         except (RuntimeError, AssertionError, OSError) as error:
             self._profile = None
-            self.clock.annotating = False
+            self._ranges.annotating = False
             words = (str(error) or type(error).__name__).splitlines()[0]
             raise ProbeError(f"torch.profiler failed: {words}") from None
+
+
+def _plain_clock(sink: Sink, capacity: int, listener: Listener) -> StageClock:
+    return StageClock(sink, capacity=capacity, listener=listener)
 
 
 class _Until(Generic[T]):

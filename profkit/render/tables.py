@@ -6,9 +6,10 @@ from ..diagnose import policy
 from ..schema.drilldown import Drilldown
 from ..schema.findings import Breakdown, Report, RunFindings
 from ..schema.stage import STAGES, Stage
-from .units import ABSENT, milliseconds, one_line, percent, percent_interval, plural
+from .units import ABSENT, duration, milliseconds, one_line, percent, percent_interval, plural
 
 PROBE_TITLES = {
+    "samples": "costliest places (stack samples in the light pass)",
     "torch": "costliest operators (torch.profiler)",
     "stacks": "costliest stacks (py-spy)",
     "lines": "costliest lines (line_profiler)",
@@ -53,13 +54,30 @@ def _counted(run: RunFindings) -> str:
         "warm-up": breakdown.warmup,
         "disturbed": breakdown.disturbed,
         "partial": breakdown.partial,
+        "compiling": breakdown.compiled,
+        "interrupted": breakdown.interrupted,
     }
     parts = [f"{count} {reason}" for reason, count in left_out.items() if count]
     text += f" (left out: {', '.join(parts)})" if parts else ""
+    text += _apart(run)
     steps = breakdown.steps
     if steps is not None and steps.iqr > policy.NOISY_IQR_SHARE * steps.median:
         text += f", noisy: IQR {percent(steps.iqr / steps.median)} of the median"
     return text
+
+
+def _apart(run: RunFindings) -> str:
+    """What took time beside the training steps."""
+    count, taken_ns = run.breakdown.evaluation, run.breakdown.evaluation_ns
+    words = []
+    for apart in run.manifest.apart:
+        if apart.kind == "evaluation":
+            count, taken_ns = count + apart.count, taken_ns + apart.total_ns
+        else:
+            words.append(f"{plural(apart.count, apart.kind)} {duration(apart.total_ns)}")
+    if count:
+        words.insert(0, f"{plural(count, 'evaluation batch', 'es')} {duration(taken_ns)}")
+    return f"; apart: {', '.join(words)}" if words else ""
 
 
 def _cells(breakdown: Breakdown, stage: Stage) -> tuple[str, str, str]:

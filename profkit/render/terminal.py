@@ -6,9 +6,17 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from ..schema.findings import Report
+from .ranks import rank_sentences, rank_table
 from .tables import Table, drilldown_table, stage_table
 from .units import one_line, times
-from .wording import data_line, hardware_line, probe_cost, verdict_sentence, versions_line
+from .wording import (
+    data_line,
+    hardware_line,
+    other_line,
+    probe_cost,
+    verdict_sentence,
+    versions_line,
+)
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -20,14 +28,25 @@ def print_report(report: Report, console: Console) -> None:
     environment = first.manifest.environment
     _line(console, "hardware", hardware_line(environment, first.manifest.device))
     _line(console, "versions", versions_line(environment))
-    _line(console, "data", data_line(first))
+    if first.manifest.data is not None or first.manifest.loader is not None:
+        _line(console, "data", data_line(first))
     console.print()
     _table(console, stage_table(report))
+    for run in report.runs:
+        if other := other_line(run):
+            several = len(report.runs) > 1
+            prefix = f"{one_line(run.manifest.name, 30)}: " if several else ""
+            console.print(Text(f"  {prefix}{other}"), soft_wrap=True)
     if report.comparison is not None:
         compared = report.comparison
         speedup = f"{one_line(compared.other)} over {one_line(compared.base)}"
         _line(console, "speedup", f"{speedup}: {times(compared.speedup)}")
     console.print()
+    if report.ranks is not None:
+        _table(console, rank_table(report.ranks))
+        for text in rank_sentences(report.ranks):
+            _line(console, "ranks", text, "bold")
+        console.print()
     for run in report.runs:
         comparison = report.comparison if run is first else None
         main, *others = run.verdicts
@@ -43,6 +62,8 @@ def print_report(report: Report, console: Console) -> None:
     console.print()
     costs = "; ".join(f"{name}: {text}" for name, text in probe_cost(first))
     _line(console, "probes cost", costs)
+    for gap in () if report.ranks is None else report.ranks.gaps:
+        _line(console, "gap, ranks", one_line(gap, 300))
     for run in report.runs:
         for gap in run.gaps:
             _line(console, f"gap, {one_line(run.manifest.name, 30)}", one_line(gap, 300))

@@ -68,9 +68,9 @@ def binary_size(size_bytes: float) -> str:
     return f"{size_bytes:.0f} B"
 
 
-def plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str, ending: str = "s") -> str:
     """A count and its noun."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{ending}"
 
 
 def one_line(text: str, limit: int = 120) -> str:

@@ -1,8 +1,9 @@
 """Sentences: verdicts, hardware and data in words."""
 
 from ..diagnose.verdict import SPEEDUP_MEASURED
+from ..schema.drilldown import Cost
 from ..schema.findings import Comparison, Estimate, RunFindings, Summary, Verdict
-from ..schema.run import Environment, ProbeFacts
+from ..schema.run import Environment, LoaderFacts, ProbeFacts
 from ..schema.stage import Stage
 from .units import (
     binary_size,
@@ -14,6 +15,12 @@ from .units import (
     significant,
     times,
 )
+
+_PLACES_SHOWN = 3
+_LEAST_SAMPLES = 2
+"""A place that was seen once may as well have been seen by accident."""
+_LEAST_SHARE = 0.0005
+"""Of the step: below, a share rounds to nothing."""
 
 
 def verdict_title(verdict: Verdict) -> str:
@@ -55,14 +62,43 @@ def _stage_reason(verdict: Verdict, run: RunFindings) -> str:
     stage = verdict.stage
     assert stage is not None  # every kind without a stage has its own wording below
     text = f"{percent(verdict.at_stake_share)} of the step is {stage.label}"
-    if stage is Stage.OTHER:
-        place = next(
-            (found.costs[0] for found in run.drilldown if found.stage is stage and found.costs),
-            None,
-        )
-        if place is not None and place.source is not None:
-            text += f", most at {place.source} ({one_line(place.name, 60)})"
+    if stage is not Stage.OTHER:
+        return text
+    if places := _other_places(run):
+        return f"{text}: {places[0]}"
+    traced = (found for found in run.drilldown if found.stage is stage and found.costs)
+    place = next((found.costs[0] for found in traced), None)
+    if place is not None and place.source is not None:
+        text += f", most at {one_line(place.source, 80)} ({one_line(place.name, 60)})"
     return text
+
+
+def other_line(run: RunFindings) -> str | None:
+    """What `other` holds, by place, each with its part of the step; None where it is not known."""
+    finding, places = run.breakdown.stages[Stage.OTHER], _other_places(run)
+    if finding is None or not places:
+        return None
+    label = f"{Stage.OTHER.label} {percent(finding.share.value)}"
+    return f"{label}: {', '.join(places[:_PLACES_SHOWN])}"
+
+
+def _other_places(run: RunFindings) -> list[str]:
+    """The places of `other` that samplers saw, costliest first, each with its part of the step."""
+    held = run.breakdown.share(Stage.OTHER)
+    for probe in ("samples", "stacks"):  # what was seen in the light pass comes first
+        for found in run.drilldown:
+            if found.probe == probe and found.stage is Stage.OTHER and found.costs:
+                return [
+                    f"{_place(cost)} about {percent(cost.share * held)}"
+                    for cost in found.costs
+                    if cost.count >= _LEAST_SAMPLES and cost.share * held >= _LEAST_SHARE
+                ]
+    return []
+
+
+def _place(cost: Cost) -> str:
+    source = one_line(cost.source, 80) + " " if cost.source else ""
+    return source + one_line(cost.name, 60)
 
 
 def _input_reason(verdict: Verdict, run: RunFindings) -> str:
@@ -108,7 +144,12 @@ def _insufficient_reason(verdict: Verdict, run: RunFindings) -> str:
     return f"the 95 % interval of {name} is {percent(seen.value)} of its value wide"
 
 
+def _rank_reason(verdict: Verdict, run: RunFindings) -> str:
+    return f"{percent(verdict.at_stake_share)} of the step waits for other ranks"
+
+
 _REASONS = {
+    "rank-bound": _rank_reason,
     "input-bound": _input_reason,
     "contended": _contention_reason,
     "compute-bound": _compute_reason,
@@ -150,11 +191,20 @@ def data_line(run: RunFindings) -> str:
     """What the run was fed."""
     data, loader = run.manifest.data, run.manifest.loader
     if data is None:
-        return "not stated"
+        return "not stated" if loader is None else _loader_words(loader)
     text = f"{data.name} ({data.origin}): {data.train_samples} training images"
     if loader is not None and loader.batch_size is not None:
         text += f", batch {loader.batch_size}"
     return one_line(text)
+
+
+def _loader_words(loader: LoaderFacts) -> str:
+    parts = [loader.source]
+    if loader.batch_size is not None:
+        parts.append(f"batch {loader.batch_size}")
+    if loader.num_workers is not None:
+        parts.append(plural(loader.num_workers, "worker"))
+    return one_line(", ".join(parts))
 
 
 def ending_line(run: RunFindings) -> str:
@@ -173,6 +223,10 @@ def probe_cost(run: RunFindings) -> tuple[tuple[str, str], ...]:
         text = plural(probe.steps, "step")
         if probe.name == "clock":
             rows.append((probe.name, f"{text}, {_clock_cost(probe, light)}"))
+            continue
+        if probe.name == "samples":
+            open_for = "" if probe.wall_ns is None else f", windows of {duration(probe.wall_ns)}"
+            rows.append((probe.name, f"{text} left out of the times{open_for}"))
             continue
         if probe.wall_ns is not None:
             text += f", a pass of its own: {duration(probe.wall_ns)}"

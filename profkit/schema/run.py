@@ -6,6 +6,9 @@ SCHEMA_VERSION = 2
 """Version of a run directory. History: 1, the first one (2026-11); 2, steps that are evaluation,
 compilation or interrupted; ranks; what lay apart from the steps (2026-11)."""
 
+COMPLETED = "completed"
+"""How a run ended whose loop ran to its end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
@@ -62,9 +65,10 @@ class ProbeFacts:
     """One probe: what it looked at and what it cost.
 
     Attributes:
-        name: `clock`, `torch`, `stacks` or `lines`.
-        steps: steps that it saw.
-        wall_ns: how long its pass took, set-up and writing included; for the clock, writing.
+        name: `clock`, `samples`, `torch`, `stacks` or `lines`.
+        steps: steps that it saw; for the samples, which it disturbed.
+        wall_ns: how long its pass took, set-up and writing included; for the clock, writing; for
+            the samples, their windows.
         step_ns: median step in its pass; beside the light pass it gives the slow-down. For the
             clock, what its marks cost in each step.
         detail: rate, file, in words.

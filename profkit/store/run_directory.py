@@ -4,6 +4,7 @@ Imports nothing heavy: what a script sets before its own first import must still
 """
 
 import os
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -12,14 +13,19 @@ from typing import TypeVar
 import msgspec
 
 from ..errors import OutputError, RunError
-from ..schema.run import SCHEMA_VERSION, RunManifest
-from .names import MANIFEST, MARKS, REFERENCE, SET_MANIFEST, STEPS
+from ..schema.run import SCHEMA_VERSION, RankFacts, RunManifest
+from .death_notes import DEATH_NOTES
+from .names import MANIFEST, MARKS, REFERENCE, SET_MANIFEST, STEPS, SUMMARY
+from .windows import SAMPLES
 
 _OWN_NAMES = frozenset(
-    {MANIFEST, STEPS, MARKS, REFERENCE, SET_MANIFEST}
-    | {"passes", "figures", "report.md", "tensorboard"}
+    {MANIFEST, STEPS, MARKS, REFERENCE, SET_MANIFEST, SUMMARY}
+    | {"passes", SAMPLES, "figures", "report.md", "tensorboard"}
+    | {*DEATH_NOTES.values()}
 )
 """All that profkit writes into an output directory, beside the run directories of a set."""
+
+_RANK = re.compile(r"rank-\d+(-restart-\d+)?")
 
 Decoded = TypeVar("Decoded")
 
@@ -58,6 +64,31 @@ def create_directory(path: Path, *, force: bool = False) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+def rank_directory(root: Path, rank: RankFacts) -> Path:
+    """Where one rank of a launch writes: a run directory of its own."""
+    restart = f"-restart-{rank.restart}" if rank.restart else ""
+    return root / f"rank-{rank.rank}{restart}"
+
+
+def create_rank_directory(root: Path, rank: RankFacts, *, force: bool = False) -> None:
+    """Make a rank's directory; other ranks may be doing the same at this moment.
+
+    Raises:
+        OutputError: there is one already, or `root` holds something else.
+    """
+    try:
+        strangers = [
+            child.name
+            for child in (root.iterdir() if root.exists() else ())
+            if not _RANK.fullmatch(child.name) and child.name not in _OWN_NAMES
+        ]
+    except OSError as error:
+        raise _unwritable(root, error) from error
+    if strangers or (root / MANIFEST).exists():
+        raise OutputError(f"{root} holds something else: choose another path for the ranks")
+    create_directory(rank_directory(root, rank), force=force)
 
 
 def _foreign(path: Path) -> Path | None:

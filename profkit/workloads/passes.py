@@ -15,6 +15,13 @@ from ..errors import ProfkitError
 from ..probe.line_targets import loader_functions, module_functions, optimizer_functions
 from ..probe.line_times import time_lines, worker_line_timer
 from ..probe.marks import StageClock
+from ..probe.pass_sizes import (
+    SAMPLE_HZ,
+    sampled_steps,
+    timed_line_steps,
+    traced_steps,
+    warmup_steps,
+)
 from ..probe.stack_samples import Attempt, sample_stacks
 from ..probe.torch_trace import TorchPass
 from ..schema.run import ProbeFacts
@@ -25,11 +32,6 @@ from ..store.passes import LINES, STACKS, TORCH
 from ..store.streams import RunWriter
 from .program import Program, Source, copy_batch
 from .sources import PREFETCH
-
-WARMUP = 3
-SAMPLE_HZ = 100
-_SAMPLED_S = 3.0
-_LINES_S = 1.5
 
 MakeSource = Callable[[Callable[[int], None] | None], Source]
 """Makes a program's source anew, its loader workers with the given `worker_init_fn`."""
@@ -49,7 +51,7 @@ class _Task:
     @property
     def warmup(self) -> int:
         """Steps until loader workers no longer live on a lead won before."""
-        return WARMUP + 3 * self.workers * PREFETCH
+        return warmup_steps(self.workers, PREFETCH)
 
 
 def run_pass(
@@ -88,8 +90,7 @@ def run_pass(
 
 
 def _pass_torch(task: _Task) -> ProbeFacts:
-    # A long step has its operators in it thousands of times; of a short one, a few say little.
-    steps = 5 if task.step_ns > 15e6 and not task.workers else 20
+    steps = traced_steps(task.step_ns, task.workers)
     program, run = task.program, task.run
     program.feed_from(task.make_source(None))
     traced = TorchPass(run / TORCH, device=program.device, warmup=task.warmup, steps=steps)
@@ -111,7 +112,7 @@ def _pass_torch(task: _Task) -> ProbeFacts:
 def _pass_stacks(task: _Task) -> ProbeFacts:
     out = task.run / STACKS
     out.parent.mkdir(parents=True, exist_ok=True)
-    steps = _fitting(_SAMPLED_S, task.step_ns, least=20, most=1500)
+    steps = sampled_steps(task.step_ns)
     task.program.feed_from(task.make_source(None))
     detail = f"{SAMPLE_HZ} samples a second"
     return _observe("stacks", task, sample_stacks(out, SAMPLE_HZ), steps, detail)
@@ -120,7 +121,7 @@ def _pass_stacks(task: _Task) -> ProbeFacts:
 def _pass_lines(task: _Task) -> ProbeFacts:
     out = task.run / LINES
     out.mkdir(parents=True, exist_ok=True)
-    steps = _fitting(_LINES_S, task.step_ns, least=5, most=200)
+    steps = timed_line_steps(task.step_ns)
     program = task.program
     program.feed_from(task.make_source(worker_line_timer(out)))
     targets = {
@@ -158,7 +159,3 @@ def _observe(
     return ProbeFacts(
         name=name, steps=len(table), step_ns=int(np.median(table.step_ns)), detail=detail
     )
-
-
-def _fitting(seconds: float, step_ns: float, *, least: int, most: int) -> int:
-    return max(least, min(most, round(seconds * 1e9 / max(1.0, step_ns))))

@@ -82,7 +82,7 @@ def test_the_directory_holds_what_was_promised(traced: Path) -> None:
 
 def test_the_json_report_keeps_its_contract(traced: Path) -> None:
     report = shown(traced)
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert report["comparison"]["speedup"] > 2  # type: ignore[index]
     low, high = report["comparison"]["speedup_interval"]  # type: ignore[index]
     assert low < report["comparison"]["speedup"] < high  # type: ignore[index]

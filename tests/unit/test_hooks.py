@@ -511,9 +511,7 @@ def test_a_model_with_strange_parameters_is_called_as_before() -> None:
 # Threads ------------------------------------------------------------------------------------------
 
 
-def test_a_thread_that_prefetches_takes_nothing_from_the_loop(
-    net: Net, optimizer: SlowSGD
-) -> None:
+def test_a_thread_that_prefetches_takes_nothing_from_the_loop(net: Net, optimizer: SlowSGD) -> None:
     batches = []
 
     def prefetch() -> None:
@@ -575,9 +573,7 @@ def test_a_second_observation_sees_what_the_first_one_saw(net: Net, optimizer: S
     assert found[0] == found[1] == [[2 * FETCH, None, FORWARD, BACKWARD, STEP, 0]] * 2
 
 
-def test_enough_steps_end_the_observation_and_not_the_program(
-    net: Net, optimizer: SlowSGD
-) -> None:
+def test_enough_steps_end_the_observation_and_not_the_program(net: Net, optimizer: SlowSGD) -> None:
     told: list[Observed] = []
     with hooked(limit=2, enough=lambda: told.append(seen)) as seen:
         for batch in loader(10):

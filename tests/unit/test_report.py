@@ -15,8 +15,14 @@ from profkit.schema.stage import Stage
 from profkit.schema.steps import MarkTable, StepTable
 from profkit.store.run_directory import create_directory, write_manifest, write_set
 from profkit.store.streams import RunWriter
+from profkit.store.windows import SAMPLES, window_name
 
 GOLDEN = Path(__file__).parent.parent / "golden"
+
+STACKS = """\
+thread (7): MainThread;main (/src/app/train.py:30);log_metrics (/src/app/train.py:41) 7
+thread (7): MainThread;main (/src/app/train.py:52);save (/v/lib/python3.11/json/__init__.py:9) 2
+"""
 
 
 def write(directory: Path, manifest: RunManifest, steps: StepTable) -> None:
@@ -44,13 +50,21 @@ def make_set(place: Path) -> Path:
         probes=(ProbeFacts("clock", 60, 60 * 9000),),
         gaps=("stacks probe: py-spy may not attach: run as root",),
     )
-    memory = replace(base, name="memory", loader=LoaderFacts("memory", 512, None, None), gaps=())
+    memory = replace(
+        base,
+        name="memory",
+        loader=LoaderFacts("memory", 512, None, None),
+        gaps=(),
+        probes=(*base.probes, ProbeFacts("samples", 450, 2_400_000_000)),
+    )
     model = {Stage.FORWARD: 1_700_000, Stage.BACKWARD: 1_800_000, Stage.OPTIMIZER: 600_000}
     slow = {Stage.DATALOADER: 74_000_000, **model, Stage.OTHER: 90_000}
     fast = {Stage.DATALOADER: 300_000, **model, Stage.OTHER: 50_000}
     for manifest, stages in ((base, slow), (memory, fast)):
         steps = make_steps(dict(stages), 70, block=10, warmup=10, noise=0.03)
         write(place / manifest.name, manifest, steps)
+    (place / "memory" / SAMPLES).mkdir()
+    (place / "memory" / SAMPLES / window_name(0, "py-spy", 7, 7)).write_text(STACKS)
     write_set(place, ("dataloader", "memory"))
     return place
 

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from profkit.analyze.stacks import attribute, parse_stacks, stack_costs, stage_samples
 from profkit.errors import ProbeError
-from profkit.probe import stack_samples
+from profkit.probe import py_spy, stack_samples
 from profkit.probe.marks import StageClock
 from profkit.probe.stack_samples import Attempt, probe_ptrace, sample_stacks
 from profkit.schema.stage import STAGES, Stage
@@ -185,7 +185,7 @@ def test_other_failures_keep_py_spys_reason_without_paths(
 def test_a_missing_executable_is_one_line_with_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stack_samples.shutil, "which", lambda *_, **__: None)
+    monkeypatch.setattr(py_spy.shutil, "which", lambda *_, **__: None)
     with pytest.raises(ProbeError, match="pip install py-spy"), sample_stacks(tmp_path / "stacks"):
         pass
     assert "pip install py-spy" in (probe_ptrace() or "")

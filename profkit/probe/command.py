@@ -1,0 +1,30 @@
+"""The command line of a run, fit for a report."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+_SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
+
+
+def shown_command(arguments: Sequence[str]) -> str:
+    """A command line fit for a report: no directories of this machine, no secrets."""
+    shown = []
+    hide_next = False
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        is_secret = argument.startswith("-") and _SECRET.search(name) is not None
+        if hide_next:
+            shown.append("***")
+        elif equals and is_secret:
+            shown.append(f"{name}=***")
+        elif equals:
+            shown.append(f"{name}={_last_part(value)}")
+        else:
+            shown.append(_last_part(argument))
+        hide_next = is_secret and not equals
+    return " ".join(shown)
+
+
+def _last_part(argument: str) -> str:
+    return Path(argument).name if Path(argument).is_absolute() else argument
