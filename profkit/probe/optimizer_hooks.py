@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..schema.stage import Stage
-from .hooks import Function, Hooks, subclasses
+from .hooks import Function, Hooks, hide_from_compilers, subclasses
 
 _CLIPPING = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 MOST_OPTIMIZERS = 64
@@ -75,7 +75,8 @@ def hook_gradients(hooks: Hooks) -> None:
 
     def mark(function: Function) -> Function:
         # One for both names: a pickled function is looked up by the module that it comes from.
-        return wrappers.setdefault(function, hooks.marked(function, Stage.OPTIMIZER))
+        marked = hide_from_compilers(hooks.marked(function, Stage.OPTIMIZER), function)
+        return wrappers.setdefault(function, marked)
 
     for owner in (nn.utils, nn.utils.clip_grad):
         for name in _CLIPPING:
