@@ -188,6 +188,7 @@ class Hooks:
         # not look like forward; else a call less is worth more.
         frame = named_frame(Stage.FORWARD) if self._exact_frames else None
 
+        @functools.wraps(original)
         def profkit_module_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
             # First of all: a model may have thousands of modules inside the one that is called.
             if clock.busy:
