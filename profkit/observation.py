@@ -140,8 +140,14 @@ class Observation:
         self._heartbeat.start()
         _active = self
 
-    def end(self, ended: str) -> None:
-        """Write what is left, and how the program ended; the hooks go away."""
+    def end(self, ended: str, *, goes_on: bool = False) -> None:
+        """Write what is left, and how the program ended; the hooks go away.
+
+        Args:
+            ended: in words.
+            goes_on: whether the program does, unobserved: then the hooks stay and do nothing, since
+                it may hold on to wrapped functions, pickle them by name, or have compiled them.
+        """
         global _active
         if self._ended or os.getpid() != self._owner:
             return
@@ -149,12 +155,19 @@ class Observation:
         _active = None
         self._heartbeat.stop()
         self.clock.end()
-        self.hooks.uninstall()
-        self._learn()
+        if not goes_on:
+            self.hooks.uninstall()
+        self._finally_learn()
         self._end_windows()
         for gap in (*self.hooks.gaps, *self._unseen()):
             self.recorder.gap(gap)
         self.recorder.close(ended)
+
+    def _finally_learn(self) -> None:
+        try:
+            self._learn()
+        except Exception as error:  # the program has its own ending
+            self.recorder.gap(f"profkit failed at the end: {error!r}")
 
     def _step_cost_ns(self) -> int:
         # Two events a mark; the request for a batch and the step itself count as marks too.
@@ -162,7 +175,8 @@ class Observation:
         return round(marks * _calibrate_mark_ns())
 
     def _seen_enough(self) -> None:
-        self.end(f"{self._order.steps} steps were seen; the program went on unobserved")
+        ended = f"{self._order.steps} steps were seen; the program went on unobserved"
+        self.end(ended, goes_on=True)
 
     def _end_windows(self) -> None:
         windows = self._windows
@@ -219,8 +233,8 @@ class Observation:
         gaps = []
         if clock.foreign_trainings:
             gaps.append(
-                f"{clock.foreign_trainings} backward passes ran in other threads than the loop's "
-                "and were not observed"
+                "backward passes or optimizers ran in other threads than the loop's and were not "
+                "observed"
             )
         if clock.foreign_requests:
             gaps.append(
