@@ -1,6 +1,7 @@
 """Hooks on DataLoaders: who asks for a batch, and when an iterator is given up."""
 
 import functools
+import operator
 import weakref
 from _thread import get_ident
 from collections.abc import Iterator
@@ -53,10 +54,17 @@ def _note(hooks: Hooks, key: int, loader: Any) -> None:
     if len(hooks.loaders) < MOST_LOADERS or key in hooks.loaders:
         hooks.loaders[key] = LoaderFacts(
             source=type(loader).__name__,
-            batch_size=getattr(loader, "batch_size", None),
-            num_workers=getattr(loader, "num_workers", None),
-            prefetch_factor=getattr(loader, "prefetch_factor", None),
+            batch_size=_number(loader, "batch_size"),
+            num_workers=_number(loader, "num_workers"),
+            prefetch_factor=_number(loader, "prefetch_factor"),
         )
+
+
+def _number(loader: Any, name: str) -> int | None:
+    try:
+        return operator.index(getattr(loader, name))
+    except Exception:  # a loader may have one of its own kind, or none
+        return None
 
 
 def _outer_iter(hooks: Hooks, original: Function) -> Function:
@@ -79,7 +87,7 @@ def _tells(hooks: Hooks, kind: type) -> bool:
     """Whether iterators of a class tell of requests for batches; builtin ones cannot."""
     for made in kind.__mro__:
         if isinstance(own := made.__dict__.get("__next__"), FunctionType):
-            if not hasattr(own, _TELLING):
+            if getattr(own, _TELLING, None) is not hooks.clock:
                 hooks.replace(made, "__next__", lambda f: _next(hooks, f))
             return True
         if own is not None:
@@ -115,6 +123,6 @@ def _next(hooks: Hooks, original: Function) -> Function:
         clock.got(batch, asked)
         return batch
 
-    setattr(fetch, _TELLING, True)
+    setattr(fetch, _TELLING, clock)
     name_frame(fetch, Stage.DATALOADER)
     return fetch

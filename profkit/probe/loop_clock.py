@@ -152,6 +152,7 @@ class LoopClock(StageClock):
     def stop(self) -> None:
         """See nothing from now on."""
         self.busy = self.stopped = True
+        self.step_is_open = False
 
     # Requests ---------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -158,6 +159,23 @@ def test_how_the_trained_batches_are_made_is_known(trainer: Trainer) -> None:
             trainer.train(value)
     facts = seen.hooks.loaders[seen.clock.training_loop]
     assert (facts.source, facts.batch_size, facts.num_workers) == ("DataLoader", 3, 0)
+
+
+def test_settings_of_a_strange_kind_are_numbers_or_nothing(trainer: Trainer) -> None:
+    class Strange(DataLoader[Any]):
+        @property
+        def prefetch_factor(self) -> int:
+            raise LookupError("set by the cluster")
+
+        @prefetch_factor.setter
+        def prefetch_factor(self, _: object) -> None: ...
+
+    with hooked() as seen:
+        for value, _ in Strange(Samples(4), batch_size=2, num_workers=np.int64(0)):
+            trainer.train(value)
+    facts = seen.hooks.loaders[seen.clock.training_loop]
+    assert type(facts.num_workers) is int
+    assert facts.prefetch_factor is None
 
 
 # Loaders derived from DataLoader ------------------------------------------------------------------
