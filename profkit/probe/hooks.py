@@ -8,7 +8,7 @@ kept recognisable to them.
 
 import functools
 from _thread import get_ident
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ class Hooks:
         self.optimizers: dict[int, Any] = {}
         self._at_end: list[Callable[[], None]] = []
         self._watch_reducer: Callable[[Hooks, nn.Module], None] = lambda hooks, module: None
-        self._undo: list[tuple[Any, str, Any]] = []
+        self._undo: list[tuple[Any, str, Any, Any]] = []
 
     def install(self) -> None:
         """Put all wrappers in place."""
@@ -85,7 +85,9 @@ class Hooks:
         while self._at_end:
             self._at_end.pop()()
         while self._undo:
-            owner, name, original = self._undo.pop()
+            owner, name, wrapper, original = self._undo.pop()
+            if owner.__dict__.get(name) is not wrapper:
+                continue  # somebody has put another wrapper around it since, which stays
             if original is _MISSING:
                 delattr(owner, name)
             else:
@@ -101,8 +103,26 @@ class Hooks:
         if original is None:
             return
         kept = owner.__dict__.get(name, _MISSING)
-        setattr(owner, name, wrap(original))
-        self._undo.append((owner, name, kept))
+        wrapper = wrap(original)
+        setattr(owner, name, wrapper)
+        self._undo.append((owner, name, wrapper, kept))
+
+    def follow(self, base: type, name: str, wrap: Callable[[Function], Any]) -> None:
+        """Replace a method in each class below `base` that has its own, in those to come too."""
+        for made in subclasses(base):
+            if name in made.__dict__:
+                self.replace(made, name, wrap)
+
+        def init_subclass(made: Any, /, **settings: Any) -> None:
+            if own is _MISSING:
+                super(base, made).__init_subclass__(**settings)  # type: ignore[arg-type]
+            else:
+                own.__get__(None, made)(**settings)
+            if name in made.__dict__:
+                self.replace(made, name, wrap)
+
+        own: Any = base.__dict__.get("__init_subclass__", _MISSING)
+        self.replace(base, "__init_subclass__", lambda _: classmethod(init_subclass))
 
     def marked(
         self, function: Function, stage: Stage, *, owns: bool = False, trains: bool = False
@@ -189,8 +209,17 @@ class Hooks:
     def _meet(self, module: nn.Module) -> None:
         self.clock.meet(module)
         self._watch_reducer(self, module)
-        if self.on_module is not None:
-            self.on_module(module)
+        self.tell("on_module", module)
+
+    def tell(self, probe: str, seen: object) -> None:
+        """Tell a probe (`on_loader`, `on_module`) what was seen; one that fails, no more."""
+        told = getattr(self, probe)
+        if told is not None:
+            try:
+                told(seen)
+            except Exception as error:  # whatever the reason: not worth a training run
+                setattr(self, probe, None)
+                self.gaps.append(f"looking into a {type(seen).__name__} failed: {error!r}")
 
     def _hook_losses(self) -> None:
         for name in dir(nn.functional):
@@ -214,9 +243,11 @@ def hide_from_compilers(wrapper: Any, original: Function) -> None:
     wrapper.__prepare_scriptable__ = lambda: original
 
 
-def subclasses(base: type) -> Iterator[type]:
-    """All classes below one."""
+def subclasses(base: type) -> Iterable[type]:
+    """All classes below one, each once, from the base on."""
+    found: dict[type, None] = {}
     made: type
     for made in base.__subclasses__():
-        yield made
-        yield from subclasses(made)
+        found[made] = None
+        found.update(dict.fromkeys(subclasses(made)))
+    return found

@@ -11,7 +11,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from ..schema.run import LoaderFacts
 from ..schema.stage import Stage
-from .hooks import Function, Hooks, subclasses
+from .hooks import Function, Hooks
 from .marks import name_frame
 
 MOST_LOADERS = 1_000
@@ -23,26 +23,7 @@ def hook_loaders(hooks: Hooks) -> None:
     hooks.replace(_BaseDataLoaderIter, "__next__", lambda f: _next(hooks, f))
     hooks.replace(DataLoader, "__iter__", lambda f: _iter(hooks, f))
     # A subclass may fetch ahead in a generator of its own: its requests are what counts.
-    for made in subclasses(DataLoader):
-        if "__iter__" in made.__dict__:
-            hooks.replace(made, "__iter__", lambda f: _outer_iter(hooks, f))
-    hooks.replace(DataLoader, "__init__", lambda f: _init(hooks, f))
-
-
-def _init(hooks: Hooks, original: Function) -> Function:
-    known = {DataLoader, *subclasses(DataLoader)}
-
-    @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        for made in type(self).__mro__:
-            if made in known:
-                break
-            known.add(made)
-            if "__iter__" in made.__dict__:
-                hooks.replace(made, "__iter__", lambda f: _outer_iter(hooks, f))
-
-    return init
+    hooks.follow(DataLoader, "__iter__", lambda f: _outer_iter(hooks, f))
 
 
 def _iter(hooks: Hooks, original: Function) -> Function:
@@ -51,8 +32,7 @@ def _iter(hooks: Hooks, original: Function) -> Function:
     @functools.wraps(original)
     def iterate(self: Any) -> Any:
         if not clock.busy and (get_ident() == clock.thread or clock.claim()):
-            if hooks.on_loader is not None:
-                hooks.on_loader(self)
+            hooks.tell("on_loader", self)
             if self.num_workers:
                 clock.starts_workers(id(getattr(self, "_iterator", None)))
         iterator = original(self)

@@ -22,9 +22,26 @@ def hook_optimizers(hooks: Hooks) -> None:
     base = torch.optim.Optimizer
     hooks.replace(base, "zero_grad", lambda f: hooks.marked(f, Stage.OPTIMIZER))
     # torch wraps the `step` of each class when the first optimizer of it is made.
-    hooks.replace(
-        base, "profile_hook_step", lambda wrap: staticmethod(lambda f: _step(hooks, wrap(f)))
-    )
+    made_here: dict[Function, Function] = {}
+
+    def wrap_step(original: Function) -> Any:
+        def wrap(step: Function) -> Function:
+            plain = original(step)
+            hooked = _step(hooks, plain)
+            made_here[hooked] = plain
+            return hooked
+
+        return staticmethod(functools.wraps(original)(wrap))
+
+    def put_back() -> None:
+        for made in subclasses(base):
+            plain = made_here.get(made.__dict__.get("step", None))
+            if plain is not None:
+                plain.hooked = True  # type: ignore[attr-defined]  # as torch marks what it wrapped
+                made.step = plain  # type: ignore[attr-defined]
+
+    hooks.replace(base, "profile_hook_step", wrap_step)
+    hooks.on_uninstall(put_back)
     for made in subclasses(base):
         if getattr(made.__dict__.get("step"), "hooked", False):
             hooks.replace(made, "step", lambda f: _step(hooks, f))
@@ -38,26 +55,30 @@ def _step(hooks: Hooks, function: Function) -> Function:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if id(self) not in optimizers and len(optimizers) < MOST_OPTIMIZERS:
             optimizers[id(self)] = weakref.ref(self)
-        result = step(self, *args, **kwargs)
-        if clock.is_headless and not clock.busy and get_ident() == clock.thread:
-            clock.optimized(id(self))
-        return result
+        if clock.is_headless and not clock.busy and (get_ident() == clock.thread or clock.claim()):
+            return clock.optimize(id(self), step, self, *args, **kwargs)
+        return step(self, *args, **kwargs)
 
     return call
 
 
 def hook_schedulers(hooks: Hooks) -> None:
     """Schedulers of the learning rate."""
-    module = torch.optim.lr_scheduler
-    for made in (*vars(module).values(), *subclasses(module.LRScheduler)):
-        if isinstance(made, type) and "step" in made.__dict__ and hasattr(made, "get_last_lr"):
-            hooks.replace(made, "step", lambda f: hooks.marked(f, Stage.OPTIMIZER))
+    base = torch.optim.lr_scheduler.LRScheduler
+    hooks.replace(base, "step", lambda f: hooks.marked(f, Stage.OPTIMIZER))
+    hooks.follow(base, "step", lambda f: hooks.marked(f, Stage.OPTIMIZER))
 
 
 def hook_gradients(hooks: Hooks) -> None:
     """Clipping and scaling of gradients."""
+    wrappers: dict[Function, Function] = {}
+
+    def mark(function: Function) -> Function:
+        # One for both names: a pickled function is looked up by the module that it comes from.
+        return wrappers.setdefault(function, hooks.marked(function, Stage.OPTIMIZER))
+
     for owner in (nn.utils, nn.utils.clip_grad):
         for name in _CLIPPING:
-            hooks.replace(owner, name, lambda f: hooks.marked(f, Stage.OPTIMIZER))
+            hooks.replace(owner, name, mark)
     for name in _SCALING:
         hooks.replace(torch.amp.GradScaler, name, lambda f: hooks.marked(f, Stage.OPTIMIZER))
