@@ -36,6 +36,7 @@ class RunOrder:
         steps: how many to time; the program then goes on unobserved. None for all.
         overwrite: replace what profkit wrote to `out` before.
         stop: end the program after those steps.
+        quiet: say nothing unless something fails.
     """
 
     target: Target
@@ -44,6 +45,7 @@ class RunOrder:
     steps: int | None
     overwrite: bool
     stop: bool = False
+    quiet: bool = False
 
 
 def run_observed(
@@ -80,7 +82,7 @@ def run_observed(
     else:
         path = rank_directory(root, rank)
         create_rank_directory(root, rank, force=order.overwrite)
-    if rank is None or rank.rank == 0:
+    if (rank is None or rank.rank == 0) and not order.quiet:
         say(f"recording to {os.path.relpath(root)}")
     note = note_death(path)
     seen: list[Observation] = []
@@ -118,7 +120,7 @@ def run_observed(
             say("torch was never imported: there is nothing to report")
             return
         seen[0].end(ending.words)
-        if rank is None or rank.rank == 0:
+        if (rank is None or rank.rank == 0) and not order.quiet:
             summarize(root)
 
     when_imported("torch", observe, fail)
