@@ -28,6 +28,9 @@ whole accumulation at once. A loop of more only reads data."""
 MOST_ROUNDS = 64
 """Batches that a loop within a step may train on before it counts as the training loop itself,
 and the iterator around it as one that was left lying."""
+MOST_TRAININGS = 4 * MOST_ROUNDS
+"""Backward passes and optimizer steps on one batch, after which its iterator counts as left lying
+(to train on one batch for ever is how models are debugged), unless it comes back."""
 MOST_MODULES = 10_000
 """Modules remembered by identity; a script may make a new loss module in every step."""
 
@@ -118,11 +121,13 @@ class LoopClock(StageClock):
         self._forwards_opened = self._trainings_opened = 0
         self._size: Callable[[Any], int] | None = None
         self._samples = -1
+        self._adds = False
         self._inner: dict[int, _Inner] = {}
         self.trained_modules: set[int] = set()
         self._evaluated_step = -2
         self._optimizers: set[int] = set()
         self._closer = self._others = 0
+        self._left = self._believed = 0
 
     # Which thread -----------------------------------------------------------------------------
 
@@ -182,9 +187,11 @@ class LoopClock(StageClock):
 
     def got(self, batch: object, within: bool) -> None:
         """The batch is there."""
-        self.busy = False
+        self.busy = self.stopped
         if within:
             self._leave()
+            if self._adds:
+                self._add(batch)
             return
         self.push((BATCH, self.now()))
         if self.listener is not None:
@@ -199,10 +206,18 @@ class LoopClock(StageClock):
 
     def got_none(self, key: int, within: bool) -> None:
         """The iterator is at its end, or failed."""
-        self.busy = False
+        self.busy = self.stopped
         if within:
             self._leave()
         self.release(key, exhausted=True)
+
+    def _add(self, batch: object) -> None:
+        """One more batch of the loop itself within its step."""
+        if self._size is not None:
+            try:
+                self._samples += self._size(batch)
+            except Exception:
+                self._size, self._samples = None, -1
 
     def watch(
         self, iterator: Iterator[T], meet: Callable[[int], None] = lambda key: None
@@ -265,12 +280,15 @@ class LoopClock(StageClock):
         """Note a request that is not just the loop's next; whether a step was open already."""
         if key == self._owner:
             self._requests += 1
+            self._adds = True
             self._enter()
             return True
         if self._owner != 0:
             return self._ask_within(key)
         # A step without a loader that is open is none: nobody will close it.
         self._abandon()
+        if key == self._left:
+            self._believed = key
         self._owner = key
         self.is_headless = False
         self._first = True
@@ -293,16 +311,25 @@ class LoopClock(StageClock):
                 self._end_loop()
                 return self._ask_otherwise(key)
         inner.batches += 1
+        self._adds = False
         self._enter()
         return True
 
     def _judge(self, inner: _Inner) -> None:
         """A loop over another loader has ended: was it an evaluation?"""
         evaluated = self.forwards != inner.forwards and self.trainings == inner.trainings
-        if inner.step == self.serial and evaluated:
-            self.flag(Flag.INTERRUPTED)
+        if inner.step == self.serial and evaluated and self._interrupts():
             self.evaluation_batches += inner.batches
             self.evaluation_ns += self.now() - inner.began_ns
+
+    def _interrupts(self) -> bool:
+        """Whether an evaluation in this step is none of its business, and the step flagged."""
+        if self._evaluated_step != self.serial:
+            # What happens in every step is part of it, such as a model that labels its own data.
+            if self._evaluated_step != self.serial - 1:
+                self.flag(Flag.INTERRUPTED)
+            self._evaluated_step = self.serial
+        return bool(self._flags & Flag.INTERRUPTED.value)
 
     # Work -------------------------------------------------------------------------------------
 
@@ -323,12 +350,8 @@ class LoopClock(StageClock):
 
     def evaluates(self, module: Any) -> None:
         """A module in evaluation mode is called while no gradients are kept."""
-        if id(module) not in self.trained_modules or self._evaluated_step == self.serial:
-            return
-        # What happens in every step is part of it, such as a model that labels its own data.
-        if self._evaluated_step != self.serial - 1:
-            self.flag(Flag.INTERRUPTED)
-        self._evaluated_step = self.serial
+        if id(module) in self.trained_modules:
+            self._interrupts()
 
     def trains(self, module: Any) -> None:
         """A module in training mode is called."""
@@ -336,25 +359,47 @@ class LoopClock(StageClock):
             self.trained_modules.clear()
         self.trained_modules.add(id(module))
 
-    def optimized(self, key: int) -> None:
-        """An optimizer's step has ended, without a loader: that closes the step.
+    def optimize(self, key: int, step: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """The result of an optimizer's step, without a loader: its end closes the step.
 
-        Of several optimizers the one that joined last does: it ends the round.
+        Of several optimizers the one that joined last does: it ends the round. One that is
+        called by another one closes nothing.
         """
-        if not self.step_is_open:
-            self.begin()
-        if key not in self._optimizers:
+        owner, self.is_headless = self._owner, False
+        try:
+            result = step(*args, **kwargs)
+        finally:
+            self.is_headless = self._owner in (0, owner)
+        # A closure may have gone through a loader, whose end left no step open.
+        if not self.is_headless or not self.step_is_open or self.stopped:
+            return result
+        flags = 0
+        if owner != 0:
+            if not self._is_left():
+                self.is_headless = False
+                return result
+            self._left, flags = owner, Flag.PARTIAL.value
+        elif key not in self._optimizers:
             self._optimizers.add(key)
-            self._closer, self._others = key, 0
+            self._closer = key
         elif key != self._closer:
             self._others += 1
             if self._others <= MOST_ROUNDS:
-                return
-            self._closer, self._others = key, 0
+                return result
+            self._closer, flags = key, Flag.PARTIAL.value
         self._others = 0
-        self._close(0)
+        self._close(flags)
+        if owner != 0:
+            self._end_loop()
+            self._first = True
         if not self.stopped:
             self._open(BEGIN)
+        return result
+
+    def _is_left(self) -> bool:
+        """Whether nobody seems to ask the iterator any more that opened the step."""
+        trainings = self.trainings - self._trainings_opened
+        return self._owner not in (0, self._believed) and trainings > MOST_TRAININGS
 
     def waits_for_ranks(self) -> None:
         """From now to the next event the host waits for other ranks."""
@@ -399,6 +444,8 @@ class LoopClock(StageClock):
         """What must happen while no step ends; called now and then, from any thread."""
         if self._due and self.now() > self._due + self._period_ns // 5:
             self.flush()
+        if self.step_is_open and self._is_left():
+            self.is_headless = True  # the end of an optimizer's step will see to it
         # The marks of a step that does not end would fill the memory.
         if len(self._events) > 4 * self._capacity and self.step_is_open:
             self._shed()

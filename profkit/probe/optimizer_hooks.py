@@ -38,10 +38,9 @@ def _step(hooks: Hooks, function: Function) -> Function:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         if id(self) not in optimizers and len(optimizers) < MOST_OPTIMIZERS:
             optimizers[id(self)] = weakref.ref(self)
-        result = step(self, *args, **kwargs)
         if clock.is_headless and not clock.busy and get_ident() == clock.thread:
-            clock.optimized(id(self))
-        return result
+            return clock.optimize(id(self), step, self, *args, **kwargs)
+        return step(self, *args, **kwargs)
 
     return call
 
