@@ -203,7 +203,7 @@ class Observation:
             manifest,
             device=clock.device,
             environment=environment,
-            loader=manifest.loader or self.hooks.loaders.get(clock.training_loop),
+            loader=manifest.loader or self.hooks.training_loader,
             apart=_apart(clock),
         )
         if changed != manifest:

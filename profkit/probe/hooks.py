@@ -38,6 +38,7 @@ class Hooks:
     Attributes:
         gaps: what could not be hooked here, in words.
         loaders: how the batches of each loader are made, by the key of its iterator.
+        trained_on: how those of the training loop were made, once its iterator is gone.
         on_loader: told a loader each time that it is about to be iterated, before its workers
             start; for probes that look into them.
         optimizers, models: the last few seen, for probes that look at their lines.
@@ -47,6 +48,7 @@ class Hooks:
         self.clock = clock
         self.gaps: list[str] = []
         self.loaders: dict[int, LoaderFacts] = {}
+        self.trained_on: LoaderFacts | None = None
         self.on_loader: Callable[[Any], None] | None = None
         self.on_module: Callable[[nn.Module], None] | None = None
         self.optimizers: dict[int, Any] = {}
@@ -92,6 +94,11 @@ class Hooks:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)
+
+    @property
+    def training_loader(self) -> LoaderFacts | None:
+        """How the batches that were trained on last are made; None where no loader did."""
+        return self.loaders.get(self.clock.training_loop) or self.trained_on
 
     def on_uninstall(self, act: Callable[[], None]) -> None:
         """Have `act` called when the wrappers go away."""

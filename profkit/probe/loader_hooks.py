@@ -43,10 +43,17 @@ def _iter(hooks: Hooks, original: Function) -> Function:
 
 
 def _note(hooks: Hooks, key: int, loader: Any) -> None:
+    if key == hooks.clock.training_loop:
+        # Another iterator in the place of the one that was trained on.
+        hooks.trained_on = hooks.training_loader
+        hooks.clock.training_loop = 0
     if len(hooks.loaders) < MOST_LOADERS or key in hooks.loaders:
+        batch_size = getattr(loader, "batch_size", None)
+        if batch_size is None:  # then a sampler of whole batches may tell
+            batch_size = getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
         hooks.loaders[key] = LoaderFacts(
             source=type(loader).__name__,
-            batch_size=getattr(loader, "batch_size", None),
+            batch_size=batch_size if isinstance(batch_size, int) else None,
             num_workers=getattr(loader, "num_workers", None),
             prefetch_factor=getattr(loader, "prefetch_factor", None),
         )
@@ -68,6 +75,15 @@ def _outer_iter(hooks: Hooks, original: Function) -> Function:
 def _next(hooks: Hooks, original: Function) -> Function:
     clock = hooks.clock
     watched: dict[int, weakref.ref[Any]] = {}
+
+    def is_spent(key: int) -> bool:
+        iterator = watched[key]() if key in watched else None
+        try:
+            return iterator is not None and iterator._num_yielded >= len(iterator)
+        except Exception:  # one without a length, or of a torch unlike the known ones
+            return False
+
+    clock.is_spent = is_spent
 
     def forget(key: int, _: object) -> None:
         watched.pop(key, None)
