@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import psutil
-
 from .probe.environment import read_environment
 from .probe.heartbeat import Heartbeat
 from .probe.hooks import Hooks
-from .probe.launcher import machine_digest
+from .probe.liveness import process_facts
 from .probe.loop_clock import LoopClock
 from .probe.marks import Listener, Sink, StageClock
 from .probe.sample_windows import SampleWindows
@@ -20,7 +18,6 @@ from .recorder import Recorder
 from .schema.run import (
     SCHEMA_VERSION,
     Apart,
-    ProcessFacts,
     RankFacts,
     RunManifest,
 )
@@ -296,7 +293,6 @@ def _apart(clock: LoopClock) -> tuple[Apart, ...]:
 
 
 def _manifest(order: Order) -> RunManifest:
-    process = psutil.Process()
     return RunManifest(
         schema=SCHEMA_VERSION,
         name=order.name,
@@ -306,5 +302,5 @@ def _manifest(order: Order) -> RunManifest:
         device=None,
         environment=read_environment(ask_for_devices=False),
         rank=order.rank,
-        process=ProcessFacts(process.pid, process.create_time(), machine_digest()),
+        process=process_facts(),
     )

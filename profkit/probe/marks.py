@@ -7,9 +7,10 @@ the list is partitioned into steps and stages (`probe.partition`) and handed on.
 
 import sys
 import time
-from _thread import allocate_lock, get_ident
+from _thread import RLock, get_ident
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 from ..errors import InputError
@@ -145,7 +146,8 @@ class StageClock:
         self._handed_on = 0
         self._due = 0
         # Held while the list is cut: not every flush happens in the thread of the loop.
-        self._cutting = allocate_lock()
+        self._cutting = RLock()
+        self._is_cut = False
         self.watches_collectives = False
         self.thread = 0
         self._flags = 0
@@ -195,8 +197,8 @@ class StageClock:
     def flush(self) -> None:
         """Hand the closed steps to the sink."""
         began = self._now()
-        with self._cutting:
-            closed = self._closed()
+        with self._cut() as may:
+            closed = self._closed() if may else 0
             if closed:
                 events = array("q", self._events[:closed])
                 del self._events[:closed]
@@ -217,14 +219,33 @@ class StageClock:
 
     def _shed(self) -> None:
         """Forget the marks of a step that does not end, but for its opening."""
-        with self._cutting:
-            del self._events[self._closed() + 4 :]
+        with self._cut() as may:
+            if may:
+                del self._events[self._closed() + 4 :]
         self.flag(Flag.PARTIAL)
 
     def _drop_open(self) -> None:
         """Forget the step that is open: one that got no batch is none."""
+        with self._cut() as may:
+            if may:
+                del self._events[self._closed() :]
+
+    @contextmanager
+    def _cut(self) -> Iterator[bool]:
+        """Have the list of events for oneself.
+
+        Gives False to a signal's handler that ends the program while the very thread that it
+        interrupted is cutting: to wait for that would be to wait forever.
+        """
         with self._cutting:
-            del self._events[self._closed() :]
+            if self._is_cut:
+                yield False
+                return
+            self._is_cut = True
+            try:
+                yield True
+            finally:
+                self._is_cut = False
 
     def _closed(self) -> int:
         """How many of the events belong to closed steps."""

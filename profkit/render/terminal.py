@@ -5,11 +5,13 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ..schema.findings import Report
+from ..schema.findings import EndingKind, Report
+from ..schema.run import COMPLETED
 from .tables import Table, drilldown_table, stage_table
 from .units import one_line, times
 from .wording import (
     data_line,
+    ending_line,
     hardware_line,
     other_line,
     probe_cost,
@@ -57,6 +59,8 @@ def print_report(report: Report, console: Console) -> None:
     costs = "; ".join(f"{name}: {text}" for name, text in probe_cost(first))
     _line(console, "probes cost", costs)
     for run in report.runs:
+        if run.ending.kind is EndingKind.RECORDED and run.manifest.ended != COMPLETED:
+            _line(console, f"ended, {one_line(run.manifest.name, 30)}", ending_line(run.ending))
         for gap in run.gaps:
             _line(console, f"gap, {one_line(run.manifest.name, 30)}", one_line(gap, 300))
 

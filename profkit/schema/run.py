@@ -6,6 +6,9 @@ SCHEMA_VERSION = 2
 """Version of a run directory. History: 1, the first one (2026-11); 2, steps that are evaluation,
 compilation or interrupted; ranks; what lay apart from the steps (2026-11)."""
 
+COMPLETED = "completed"
+"""How a run ended that went through to its end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
