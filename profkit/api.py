@@ -16,12 +16,14 @@ from .diagnose.verdict import add_comparison, judge
 from .errors import InputError, OutputError, ProfkitError, RunError
 from .probe.command import shown_command
 from .recorder import Recorder
+from .render.wording import ending_line
 from .schema.drilldown import Drilldown
-from .schema.findings import Report, RunFindings
+from .schema.findings import EndingKind, Report, RunFindings
 from .schema.ranks import RanksFindings
 from .schema.record import RunRecord
 from .schema.run import COMPLETED
 from .schema.stage import STAGES, Stage
+from .scripts.run_ending import read_ending
 from .scripts.target import check_target
 from .scripts.tracing import ScriptOrder
 from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
@@ -328,8 +330,9 @@ def _findings(run: Path, recorded: RunRecord) -> RunFindings:
     manifest = recorded.manifest
     gaps = [*manifest.gaps, *recorded.reading_gaps]
     gaps += [probe.gap for probe in manifest.probes if probe.gap is not None]
-    if manifest.ended is None:
-        gaps.append("no end was recorded: the run was killed, or still goes on")
+    ending = read_ending(run, recorded)
+    if ending.kind is not EndingKind.RECORDED:
+        gaps.append(ending_line(ending))
     breakdown = break_down(recorded.steps)
     asked = _asked_stages(manifest.asked_stage)
     stages = tuple(stage for stage in asked if breakdown.stages[stage] is not None)
@@ -346,6 +349,7 @@ def _findings(run: Path, recorded: RunRecord) -> RunFindings:
         )
     return RunFindings(
         manifest=manifest,
+        ending=ending,
         breakdown=breakdown,
         contention=seen,
         verdicts=judge(situation),

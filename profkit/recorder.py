@@ -4,14 +4,17 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from .errors import OutputError
 from .probe.command import shown_command
 from .probe.environment import read_environment
+from .probe.liveness import process_facts
 from .probe.marks import Mark, Sink, StageClock
 from .probe.steps import Steps
 from .schema.run import COMPLETED, SCHEMA_VERSION, ProbeFacts, RunManifest
@@ -68,7 +71,7 @@ class Recorder:
         self.path = Path(path)
         self._overwrite = overwrite
         self._writer = RunWriter(self.path)
-        self._broken = False
+        self._broken = self._ended = False
         self._tell = tell or _warn
         self._step_cost_ns = step_cost_ns
         if make_clock is None:
@@ -135,6 +138,7 @@ class Recorder:
         self._writer.close()
         if self.manifest.rank is not None and not self._broken:
             self._guard(lambda: summarize_run(self.path))
+        self._ended = True
         if clock.foreign_steps:
             self.gap(f"{clock.foreign_steps} loops in other threads were not recorded")
         if clock.is_open and clock.inner_batches:
@@ -158,7 +162,14 @@ class Recorder:
         """Say more about the run: fields of its manifest."""
         manifest = self.manifest = replace(self.manifest, **changes)
         # At once: a run that is killed later still says what is known by now.
-        self._guard(lambda: write_manifest(self.path, manifest))
+        self._guard(lambda: self._save(manifest))
+
+    def _save(self, manifest: RunManifest) -> None:
+        # A directory that was removed comes back only when the program is over: until then it is
+        # the program's business, which may be about to make it anew.
+        if not self._ended and not self.path.is_dir():
+            raise FileNotFoundError("the run directory was removed")
+        write_manifest(self.path, manifest)
 
     def _append(self, steps: StepTable, marks: MarkTable) -> None:
         if not self._broken:
@@ -170,15 +181,26 @@ class Recorder:
         except Exception as error:  # recording must never break the training that it watches
             if not self._broken:
                 self._broken = True
-                text = f"writing stopped after {self._clock.count} steps: {error}"
+                reason = _reason(error)
+                text = f"writing stopped after {self._clock.count} steps: {reason}"
                 self.manifest = replace(self.manifest, gaps=(*self.manifest.gaps, text))
-                self._tell(
-                    f"profkit stopped recording to {self.path}: {error}; the training goes on"
-                )
+                self._tell(f"recording to {self.path} stopped: {reason}; the training goes on")
+                with suppress(Exception):
+                    self._save(self.manifest)
+
+
+def _reason(error: Exception) -> str:
+    """Why something could not be written; without the path, which may be a private one."""
+    cause = error.__cause__ if isinstance(error, OutputError) else error
+    return (cause.strerror if isinstance(cause, OSError) else None) or str(error)
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, RuntimeWarning, stacklevel=2)
+    try:
+        warnings.warn(f"profkit: {text}", RuntimeWarning, stacklevel=2)
+    except RuntimeWarning as warning:  # under `-W error` it would end the training
+        with suppress(Exception):
+            sys.stderr.write(f"{warning}\n")
 
 
 def new_manifest(name: str) -> RunManifest:
@@ -195,6 +217,7 @@ def _manifest(name: str, command: str) -> RunManifest:
         ended=None,
         device=None,
         environment=read_environment(),
+        process=process_facts(),
     )
 
 
