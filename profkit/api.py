@@ -47,7 +47,7 @@ __all__ = [
     "describe_machine",
     "observe",
     "record",
-    "render",
+    "render_report",
     "report",
     "save_text",
     "trace",
@@ -260,7 +260,7 @@ def write_report(directory: Path, found: Report) -> Path:
     return path
 
 
-def render(found: Report, form: str = "md") -> str:
+def render_report(found: Report, form: str = "md") -> str:
     """A report as text: `md` or `json`.
 
     Raises:

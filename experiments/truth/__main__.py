@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from profkit import render, report
+from profkit import render_report, report
 
 from ..measured import head
 from . import settings
@@ -31,7 +31,7 @@ def observe(setting: Setting, scratch: Path, seconds: float) -> Outcome:
     run, written = scratch / "run", scratch / "truth.json"
     under = ["profkit", "run", "--quiet", "--warmup", str(WARMUP), "--out", str(run), "-m"]
     truth = _run([*under, setting.program, *setting.arguments], written, seconds)
-    found: dict[str, Any] = json.loads(render(report(run), "json"))
+    found: dict[str, Any] = json.loads(render_report(report(run), "json"))
     alone = _reference(setting, truth, scratch) if setting.has_reference else None
     return compare(setting, run, found, truth, WARMUP, alone)
 
