@@ -4,6 +4,8 @@ import functools
 import weakref
 from _thread import get_ident
 from collections.abc import Iterator
+from contextlib import suppress
+from types import FunctionType
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -16,6 +18,7 @@ from .marks import name_frame
 
 MOST_LOADERS = 1_000
 """Iterators whose loaders are remembered; identities come back once they are gone."""
+_TELLING = "_profkit_tells"
 
 
 def hook_loaders(hooks: Hooks) -> None:
@@ -31,11 +34,15 @@ def _iter(hooks: Hooks, original: Function) -> Function:
 
     @functools.wraps(original)
     def iterate(self: Any) -> Any:
-        if not clock.busy and (get_ident() == clock.thread or clock.claim()):
+        # A loader around this one may ask for it within its own first request.
+        waiting = clock.is_waiting
+        if (not clock.busy or waiting) and (get_ident() == clock.thread or clock.claim()):
             hooks.tell("on_loader", self)
             if self.num_workers:
                 clock.starts_workers(id(getattr(self, "_iterator", None)))
         iterator = original(self)
+        if waiting and self.num_workers:
+            clock.restart()
         _note(hooks, id(iterator), self)
         return iterator
 
@@ -64,12 +71,27 @@ def _outer_iter(hooks: Hooks, original: Function) -> Function:
 
     @functools.wraps(original)
     def iterate(self: Any) -> Iterator[Any]:
-        iterator = original(self)
-        if clock.busy:
-            return iterator  # type: ignore[no-any-return]
+        iterator: Iterator[Any] = original(self)
+        if clock.stopped or isinstance(iterator, _BaseDataLoaderIter):
+            return iterator
+        if _tells(hooks, type(iterator)):
+            _note(hooks, id(iterator), self)
+            return iterator
         return clock.watch(iterator, lambda key: _note(hooks, key, self))
 
     return iterate
+
+
+def _tells(hooks: Hooks, kind: type) -> bool:
+    """Whether iterators of a class tell of requests for batches; builtin ones cannot."""
+    for made in kind.__mro__:
+        if isinstance(own := made.__dict__.get("__next__"), FunctionType):
+            if not hasattr(own, _TELLING):
+                hooks.replace(made, "__next__", lambda f: _next(hooks, f))
+            return True
+        if own is not None:
+            break
+    return False
 
 
 def _next(hooks: Hooks, original: Function) -> Function:
@@ -96,7 +118,8 @@ def _next(hooks: Hooks, original: Function) -> Function:
         key = id(self)
         if key not in watched:
             # A `for` loop that is left drops its iterator at once.
-            watched[key] = weakref.ref(self, functools.partial(forget, key))
+            with suppress(TypeError):  # a class with slots may not let anybody know
+                watched[key] = weakref.ref(self, functools.partial(forget, key))
         asked = clock.ask(key)
         if asked is None:
             return original(self)
@@ -108,5 +131,6 @@ def _next(hooks: Hooks, original: Function) -> Function:
         clock.got(batch, asked)
         return batch
 
+    setattr(fetch, _TELLING, True)
     name_frame(fetch, Stage.DATALOADER)
     return fetch

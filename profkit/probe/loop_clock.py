@@ -226,7 +226,7 @@ class LoopClock(StageClock):
 
     def watch(
         self, iterator: Iterator[T], meet: Callable[[int], None] = lambda key: None
-    ) -> Generator[T, None, None]:
+    ) -> Generator[T, None, Any]:
         """The batches of any iterator, with the requests for them observed.
 
         Args:
@@ -246,7 +246,7 @@ class LoopClock(StageClock):
                     if asked is not None:
                         self.got_none(key, asked)
                     if isinstance(error, StopIteration):
-                        return
+                        return error.value
                     raise
                 if asked is not None:
                     self.got(batch, asked)
@@ -280,6 +280,16 @@ class LoopClock(StageClock):
             self._abandon()
         else:
             self.flag(Flag.INTERRUPTED)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the request that opened a step goes on, in this thread."""
+        return self.busy and self.thread == get_ident() and self._events[-2:-1] == [OPEN]
+
+    def restart(self) -> None:
+        """The request that opened a step begins only now: until now, workers started."""
+        if self.is_waiting and self.listener is None:
+            self._events[-1] = self.now()
 
     def _ask_otherwise(self, key: int) -> bool:
         """Note a request that is not just the loop's next; whether a step was open already."""
