@@ -7,6 +7,7 @@ kept recognisable to them.
 """
 
 import functools
+import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -39,6 +40,7 @@ class Hooks:
         gaps: what could not be hooked here, in words.
         loaders: how the batches of each loader are made, by the key of its iterator.
         trained_on: how those of the training loop were made, once its iterator is gone.
+        iterators: those that were asked for batches, by key, for as long as they live.
         on_loader: told a loader each time that it is about to be iterated, before its workers
             start; for probes that look into them.
         optimizers, models: the last few seen, for probes that look at their lines.
@@ -49,6 +51,7 @@ class Hooks:
         self.gaps: list[str] = []
         self.loaders: dict[int, LoaderFacts] = {}
         self.trained_on: LoaderFacts | None = None
+        self.iterators: dict[int, weakref.ref[Any]] = {}
         self.on_loader: Callable[[Any], None] | None = None
         self.on_module: Callable[[nn.Module], None] | None = None
         self.optimizers: dict[int, Any] = {}

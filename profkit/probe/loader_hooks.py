@@ -23,6 +23,15 @@ _TELLING = "_profkit_tells"
 
 def hook_loaders(hooks: Hooks) -> None:
     """Requests for batches, and the start of workers."""
+
+    def is_spent(key: int) -> bool:
+        iterator = hooks.iterators[key]() if key in hooks.iterators else None
+        try:
+            return iterator is not None and iterator._num_yielded >= len(iterator)
+        except Exception:  # one without a length, or of a torch unlike the known ones
+            return False
+
+    hooks.clock.is_spent = is_spent
     hooks.replace(_BaseDataLoaderIter, "__next__", lambda f: _next(hooks, f))
     hooks.replace(DataLoader, "__iter__", lambda f: _iter(hooks, f))
     # A subclass may fetch ahead in a generator of its own: its requests are what counts.
@@ -36,7 +45,8 @@ def _iter(hooks: Hooks, original: Function) -> Function:
     def iterate(self: Any) -> Any:
         # A loader around this one may ask for it within its own first request.
         waiting = clock.is_waiting
-        if (not clock.busy or waiting) and (get_ident() == clock.thread or clock.claim()):
+        seen = not clock.busy or waiting or clock.making
+        if seen and (get_ident() == clock.thread or clock.claim()):
             hooks.tell("on_loader", self)
             if self.num_workers:
                 clock.starts_workers(id(getattr(self, "_iterator", None)))
@@ -71,10 +81,16 @@ def _outer_iter(hooks: Hooks, original: Function) -> Function:
 
     @functools.wraps(original)
     def iterate(self: Any) -> Iterator[Any]:
-        iterator: Iterator[Any] = original(self)
+        iterator: Iterator[Any]
+        if clock.busy or (get_ident() != clock.thread and not clock.claim()):
+            iterator = original(self)
+        else:
+            # It may ask for the first batch already, from the loader that it wraps.
+            iterator = clock.make(original, self)
         if clock.stopped or isinstance(iterator, _BaseDataLoaderIter):
             return iterator
         if _tells(hooks, type(iterator)):
+            clock.release(id(iterator))  # a loader that is its own iterator begins anew
             _note(hooks, id(iterator), self)
             return iterator
         return clock.watch(iterator, lambda key: _note(hooks, key, self))
@@ -95,17 +111,7 @@ def _tells(hooks: Hooks, kind: type) -> bool:
 
 
 def _next(hooks: Hooks, original: Function) -> Function:
-    clock = hooks.clock
-    watched: dict[int, weakref.ref[Any]] = {}
-
-    def is_spent(key: int) -> bool:
-        iterator = watched[key]() if key in watched else None
-        try:
-            return iterator is not None and iterator._num_yielded >= len(iterator)
-        except Exception:  # one without a length, or of a torch unlike the known ones
-            return False
-
-    clock.is_spent = is_spent
+    clock, watched = hooks.clock, hooks.iterators
 
     def forget(key: int, _: object) -> None:
         watched.pop(key, None)

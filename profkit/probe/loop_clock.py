@@ -76,6 +76,7 @@ class LoopClock(StageClock):
         foreign_trainings, foreign_requests: backward passes, and requests for batches, in other
             threads than the loop's.
         training_loop: key of the iterator whose batches were trained on last, 0 before the first.
+        making: whether an iterator is being made that may itself fetch from others.
         is_spent: told a key, says whether that iterator gave all that it has, though nobody has
             asked it for its end yet.
     """
@@ -112,6 +113,7 @@ class LoopClock(StageClock):
         self.foreign_requests = 0
         self.trained_steps = self.disturbed_steps = 0
         self.training_loop = 0
+        self.making = False
         self.is_spent: Callable[[int], bool] = lambda key: False
         self._compiling_since = 0
         self._limit = None if limit is None else warmup + limit
@@ -271,7 +273,9 @@ class LoopClock(StageClock):
 
     def starts_workers(self, key: int) -> None:
         """Loader workers start: whatever step is open is not only itself."""
-        if self.busy or self.thread != get_ident() or not self.step_is_open:
+        if self.busy and not self.making:
+            return
+        if self.thread != get_ident() or not self.step_is_open:
             return
         if key == self._owner:  # a persistent iterator begins anew: its last step has no end
             self._close(Flag.PARTIAL.value)
@@ -280,6 +284,15 @@ class LoopClock(StageClock):
             self._abandon()
         else:
             self.flag(Flag.INTERRUPTED)
+
+    def make(self, iterate: Callable[[Any], T], loader: Any) -> T:
+        """The iterator over a loader; what it fetches when it is made belongs to no step."""
+        self.busy = self.making = True
+        try:
+            return iterate(loader)
+        finally:
+            self.making = False
+            self.busy = self.stopped
 
     @property
     def is_waiting(self) -> bool:
