@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import killing
-
 from profkit import api
 from profkit.schema.findings import EndingKind
 from profkit.store.records import read_run
