@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from .analyze.breakdown import break_down
-from .analyze.compare import compare, contention
+from .analyze.compare import compare, contention, unknown_contention
 from .diagnose.situation import Situation
 from .diagnose.verdict import add_comparison, judge
 from .errors import InputError, OutputError, ProfkitError
@@ -241,6 +241,8 @@ def _findings(run: Path, recorded: RunRecord) -> RunFindings:
     drilldown, idle = _drill_down(run, recorded, stages, gaps)
     drilldown = (*_places(run, recorded, breakdown.disturbed, gaps), *drilldown)
     seen = contention(recorded)
+    if (unknown := unknown_contention(recorded)) is not None:
+        gaps.append(unknown)
     situation = Situation(manifest, breakdown, seen, idle)
     if situation.on_device and idle is None:
         gaps.append(
