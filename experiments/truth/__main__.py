@@ -46,7 +46,17 @@ def _reference(setting: Setting, truth: Truth, scratch: Path) -> float:
 
 
 def _run(command: list[str], written: Path, seconds: float) -> Truth:
-    order = [sys.executable, "-m", *command, "--truth", str(written), "--seconds", str(seconds)]
+    order = [
+        sys.executable,
+        "-W",
+        "ignore::UserWarning",
+        "-m",
+        *command,
+        "--truth",
+        str(written),
+        "--seconds",
+        str(seconds),
+    ]
     subprocess.run(order, check=True, timeout=LIMIT_S)
     return read_truth(written)
 
