@@ -180,8 +180,9 @@ def _contended(outcomes: Sequence[Outcome]) -> list[str]:
         "## Workers and the model in each other's way",
         "",
         "How much of forward to optimizer vanishes in the same loop without workers, the loader "
-        "sleeping as long as the loop waited: from 20 % it is contended. `profkit run` makes no "
-        "such reference, so it cannot say so; what it says instead:",
+        "sleeping as long as the loop waited: from 20 % it is contended. Measured where the "
+        "workers spin or read, and they and the threads are more than the cores; not for the "
+        "programs. `profkit run` makes no such reference, so it cannot say so; what it says:",
         "",
         "| loop | vanishes, % | by profkit | stated as not known |",
         "|---|---:|---|---|",

@@ -30,7 +30,6 @@ class Setting:
         costs: `place:kind:ms`, as the program takes them.
         workers, threads: loader workers and intra-op threads.
         options: further ones of the program.
-        pays: kind of what the workers spend; empty where there are none.
         is_balanced: built so that no bottleneck may be claimed.
         has_reference: whether a run without the workers' load tells if it is contended.
     """
@@ -57,13 +56,16 @@ class Setting:
         return frozenset(cost.partition(":")[0] for cost in self.costs)
 
 
+def _beside(workers: int) -> str:
+    return f", {workers} worker{'s'[: workers - 1]}" if workers else ""
+
+
 def _alone(place: str, kind: str, ms: float, workers: int = 0) -> Setting:
-    beside = f", {workers} workers" if workers else ""
     return Setting(
-        f"{place} {kind} {ms:g} ms{beside}",
+        f"{place} {kind} {ms:g} ms{_beside(workers)}",
         costs=(f"{place}:{kind}:{ms:g}",),
         workers=workers,
-        has_reference=workers > 0 and kind == "spin",
+        has_reference=workers > 0 and kind != "sleep",
     )
 
 
@@ -83,9 +85,8 @@ def _busy(workers: int) -> Setting:
 
 
 def _program(name: str, workers: int) -> Setting:
-    beside = f", {workers} workers" if workers else ""
     return Setting(
-        f"{name}{beside}",
+        f"{name}{_beside(workers)}",
         program="experiments.truth.realistic",
         workers=workers,
         options=("--program", name),
