@@ -16,7 +16,7 @@ from profkit import render_report, report
 
 from ..measured import head
 from . import settings
-from .agreement import Outcome, Truth, compare, model_ns, read_truth
+from .agreement import Outcome, Truth, TruthError, compare, model_ns, read_truth
 from .page import write_page
 from .settings import QUICK, SETTINGS, Setting
 
@@ -76,11 +76,17 @@ def main() -> None:
         print(*(one.name for one in chosen), sep="\n")
         return
     outcomes: list[Outcome] = []
+    failures: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         for number, setting in enumerate(chosen):
             place = Path(scratch, str(number))
             place.mkdir()
-            outcome = observe(setting, place, given.seconds)
+            try:
+                outcome = observe(setting, place, given.seconds)
+            except (TruthError, subprocess.SubprocessError) as error:
+                failures.append(f"{setting.name}: {error}")
+                print(failures[-1], file=sys.stderr)
+                continue
             outcomes.append(outcome)
             print(
                 f"{number + 1}/{len(chosen)} {setting.name}: worst error "
@@ -88,12 +94,13 @@ def main() -> None:
                 + ("" if outcome.agrees else f" (not {sorted(outcome.expected.first)})"),
                 flush=True,
             )
-        lines = head(
-            "What profkit says, beside what is so",
-            "python -m experiments.truth",
-            Path(scratch, "0/run"),
-        )
+        if not outcomes:
+            raise SystemExit("no loop could be compared")
+        seen = chosen.index(outcomes[0].setting)
+        title = "What profkit says, beside what is so"
+        lines = head(title, "python -m experiments.truth", Path(scratch, str(seen), "run"))
     rule = (settings.__doc__ or "").partition("\n\n")[2]
+    lines += [f"- **not compared**: {failure}" for failure in failures]
     lines += write_page(outcomes, rule)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     given.output.write_text("\n".join(lines))
