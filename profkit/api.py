@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from .analyze.breakdown import break_down
-from .analyze.compare import compare, contention
+from .analyze.compare import compare, contention, unknown_contention
 from .diagnose.situation import Situation
 from .diagnose.stragglers import judge_ranks
 from .diagnose.verdict import add_comparison, judge
@@ -47,7 +47,7 @@ __all__ = [
     "describe_machine",
     "observe",
     "record",
-    "render",
+    "render_report",
     "report",
     "save_text",
     "trace",
@@ -260,7 +260,7 @@ def write_report(directory: Path, found: Report) -> Path:
     return path
 
 
-def render(found: Report, form: str = "md") -> str:
+def render_report(found: Report, form: str = "md") -> str:
     """A report as text: `md` or `json`.
 
     Raises:
@@ -341,6 +341,8 @@ def _findings(run: Path, recorded: RunRecord) -> RunFindings:
     drilldown, idle = _drill_down(run, recorded, stages, gaps)
     drilldown = (*_places(run, recorded, breakdown.disturbed, gaps), *drilldown)
     seen = contention(recorded)
+    if (unknown := unknown_contention(recorded)) is not None:
+        gaps.append(unknown)
     situation = Situation(manifest, breakdown, seen, idle)
     if situation.on_device and idle is None:
         gaps.append(

@@ -1,7 +1,4 @@
-"""Forks processes that each go the way of `profkit run`, and kills them: `test_kills` starts it.
-
-One process imports torch for all of them. Says as JSON when each was killed.
-"""
+"""Has programs killed at random moments: `test_kills` starts it, and it says as JSON when."""
 
 import json
 import os
@@ -9,46 +6,29 @@ import random
 import signal
 import sys
 import time
-import warnings
 from pathlib import Path
 
-import torch
-import torch._dynamo  # what the first optimizer imports: a second of each child's life
-
-import profkit.observation  # noqa: F401
-from profkit import cli
+from forking import prepare, start
 
 COUNT, AT_ONCE, SEED, LONGEST_S = 50, 2, 20261122, 2.4
 
 
-def child(number: int, script: str) -> None:
-    said = os.open(f"said-{number}", os.O_WRONLY | os.O_CREAT, 0o644)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
-    out = f"run-{number}"
-    mode = "loader" if number % 3 == 0 else "plain"
-    sys.argv = ["profkit", "run", "--warmup", "0", "--out", out, script, mode, f"log-{number}"]
-    try:
-        cli.main("profkit")
-    finally:
-        os._exit(99)
-
-
 def main(script: str) -> None:
-    torch.set_num_threads(1)
+    prepare()
     draw = random.Random(SEED)
     killed, running = {}, {}
     waiting = [(number, draw.uniform(0, LONGEST_S)) for number in range(COUNT)]
     while waiting or running:
         while waiting and len(running) < AT_ONCE:
             number, life_s = waiting.pop()
-            pid = os.fork()
-            if pid == 0:
-                child(number, script)
+            place = Path(str(number))
+            place.mkdir()
+            mode = "loader" if number % 3 == 0 else "plain"
+            pid = start(place, ["--warmup", "0", "--out", "run", script, mode])
             running[number] = (pid, time.monotonic() + life_s)
         number = min(running, key=lambda one: running[one][1])
         pid, due_s = running.pop(number)
-        while not Path(f"run-{number}", "run.json").exists():  # what it means to be observed
+        while not Path(f"{number}/run/run.json").exists():  # what it means to be observed
             time.sleep(0.005)
         time.sleep(max(0.0, due_s - time.monotonic()))
         os.kill(pid, signal.SIGKILL)
@@ -58,5 +38,4 @@ def main(script: str) -> None:
 
 
 if __name__ == "__main__":
-    warnings.simplefilter("ignore", DeprecationWarning)  # that torch has threads where it forks
     main(sys.argv[1])

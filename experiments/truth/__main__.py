@@ -12,11 +12,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from profkit import render, report
+from profkit import render_report, report
 
 from ..measured import head
 from . import settings
-from .agreement import Outcome, Truth, compare, model_ns, read_truth
+from .agreement import Outcome, Truth, TruthError, compare, model_ns, read_truth
 from .page import write_page
 from .settings import QUICK, SETTINGS, Setting
 
@@ -31,7 +31,7 @@ def observe(setting: Setting, scratch: Path, seconds: float) -> Outcome:
     run, written = scratch / "run", scratch / "truth.json"
     under = ["profkit", "run", "--quiet", "--warmup", str(WARMUP), "--out", str(run), "-m"]
     truth = _run([*under, setting.program, *setting.arguments], written, seconds)
-    found: dict[str, Any] = json.loads(render(report(run), "json"))
+    found: dict[str, Any] = json.loads(render_report(report(run), "json"))
     alone = _reference(setting, truth, scratch) if setting.has_reference else None
     return compare(setting, run, found, truth, WARMUP, alone)
 
@@ -46,7 +46,17 @@ def _reference(setting: Setting, truth: Truth, scratch: Path) -> float:
 
 
 def _run(command: list[str], written: Path, seconds: float) -> Truth:
-    order = [sys.executable, "-m", *command, "--truth", str(written), "--seconds", str(seconds)]
+    order = [
+        sys.executable,
+        "-W",
+        "ignore::UserWarning",
+        "-m",
+        *command,
+        "--truth",
+        str(written),
+        "--seconds",
+        str(seconds),
+    ]
     subprocess.run(order, check=True, timeout=LIMIT_S)
     return read_truth(written)
 
@@ -66,11 +76,17 @@ def main() -> None:
         print(*(one.name for one in chosen), sep="\n")
         return
     outcomes: list[Outcome] = []
+    failures: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
         for number, setting in enumerate(chosen):
             place = Path(scratch, str(number))
             place.mkdir()
-            outcome = observe(setting, place, given.seconds)
+            try:
+                outcome = observe(setting, place, given.seconds)
+            except (TruthError, subprocess.SubprocessError) as error:
+                failures.append(f"{setting.name}: {error}")
+                print(failures[-1], file=sys.stderr)
+                continue
             outcomes.append(outcome)
             print(
                 f"{number + 1}/{len(chosen)} {setting.name}: worst error "
@@ -78,12 +94,13 @@ def main() -> None:
                 + ("" if outcome.agrees else f" (not {sorted(outcome.expected.first)})"),
                 flush=True,
             )
-        lines = head(
-            "What profkit says, beside what is so",
-            "python -m experiments.truth",
-            Path(scratch, "0/run"),
-        )
+        if not outcomes:
+            raise SystemExit("no loop could be compared")
+        seen = chosen.index(outcomes[0].setting)
+        title = "What profkit says, beside what is so"
+        lines = head(title, "python -m experiments.truth", Path(scratch, str(seen), "run"))
     rule = (settings.__doc__ or "").partition("\n\n")[2]
+    lines += [f"- **not compared**: {failure}" for failure in failures]
     lines += write_page(outcomes, rule)
     given.output.parent.mkdir(parents=True, exist_ok=True)
     given.output.write_text("\n".join(lines))

@@ -79,8 +79,8 @@ class Texts(Dataset[tuple[Tensor, int]]):
         draw = np.random.default_rng(0)
         words = [f"word{number}" for number in range(1, VOCABULARY)]
         self._ids = {word: number for number, word in enumerate(words, 1)}
-        lengths = draw.geometric(1 / 60, size=512) + 4
-        self._lines = [" ".join(draw.choice(words, min(int(n), 300))) for n in lengths]
+        lengths = draw.geometric(1 / 30, size=512) + 4
+        self._lines = [" ".join(draw.choice(words, min(int(n), 150))) for n in lengths]
 
     def __len__(self) -> int:
         return ENDLESS

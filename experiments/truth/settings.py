@@ -18,6 +18,10 @@ WORKERS = (1, 2, 4)
 _BALANCED = (
     "transfer:spin:1.5 forward:spin:4.2 backward:spin:4.2 optimizer:spin:5.2 logging:spin:3.2"
 )
+_BALANCED_BESIDE_WORKERS = (
+    "transfer:spin:4.5 forward:spin:12.9 backward:spin:12.9 optimizer:spin:15.6 logging:spin:9.6"
+)
+"""Longer steps: to receive a batch from a worker takes one or two ms, were it ready or not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,6 @@ class Setting:
         costs: `place:kind:ms`, as the program takes them.
         workers, threads: loader workers and intra-op threads.
         options: further ones of the program.
-        pays: kind of what the workers spend; empty where there are none.
         is_balanced: built so that no bottleneck may be claimed.
         has_reference: whether a run without the workers' load tells if it is contended.
     """
@@ -57,13 +60,16 @@ class Setting:
         return frozenset(cost.partition(":")[0] for cost in self.costs)
 
 
+def _beside(workers: int) -> str:
+    return f", {workers} worker{'s'[: workers - 1]}" if workers else ""
+
+
 def _alone(place: str, kind: str, ms: float, workers: int = 0) -> Setting:
-    beside = f", {workers} workers" if workers else ""
     return Setting(
-        f"{place} {kind} {ms:g} ms{beside}",
+        f"{place} {kind} {ms:g} ms{_beside(workers)}",
         costs=(f"{place}:{kind}:{ms:g}",),
         workers=workers,
-        has_reference=workers > 0 and kind == "spin",
+        has_reference=workers > 0 and kind != "sleep",
     )
 
 
@@ -73,19 +79,18 @@ def _mixed(name: str, costs: str, workers: int = 0, **facts: object) -> Setting:
 
 def _busy(workers: int) -> Setting:
     return Setting(
-        f"contended: {workers} workers spin 20 ms beside 2 threads",
-        costs=("data:spin:20",),
+        f"contended: {workers} workers spin 10 ms beside 2 threads",
+        costs=("data:spin:10",),
         workers=workers,
         threads=2,
-        options=("--width", "512", "--batch", "128"),
+        options=("--width", "512", "--batch", "64"),
         has_reference=True,
     )
 
 
 def _program(name: str, workers: int) -> Setting:
-    beside = f", {workers} workers" if workers else ""
     return Setting(
-        f"{name}{beside}",
+        f"{name}{_beside(workers)}",
         program="experiments.truth.realistic",
         workers=workers,
         options=("--program", name),
@@ -101,7 +106,11 @@ SETTINGS: tuple[Setting, ...] = (
         for kind in ("spin", "sleep", "io")
     ),
     _alone("data", "sleep", 20, 4),
-    _mixed("hidden: data sleep 5 ms, forward 10 ms, 2 workers", "data:sleep:5 forward:spin:10", 2),
+    _mixed(
+        "hidden: data sleep 10 ms, forward 40 ms, 2 workers",
+        "data:sleep:10 forward:spin:40",
+        2,
+    ),
     _mixed(
         "hidden: data spin 2 ms, backward sleep 10 ms, 1 worker", "data:spin:2 backward:sleep:10", 1
     ),
@@ -121,7 +130,12 @@ SETTINGS: tuple[Setting, ...] = (
         options=("--epoch", "40"),
     ),
     _mixed("balanced", f"data:spin:0.3 {_BALANCED}", is_balanced=True),
-    _mixed("balanced, 1 worker sleeps 5 ms", f"data:sleep:5 {_BALANCED}", 1, is_balanced=True),
+    _mixed(
+        "balanced, 1 worker sleeps 20 ms",
+        f"data:sleep:20 {_BALANCED_BESIDE_WORKERS}",
+        1,
+        is_balanced=True,
+    ),
     _mixed(
         "the model alone: forward 4 ms, backward 5 ms",
         "forward:spin:4 backward:spin:5",
@@ -140,7 +154,7 @@ QUICK = (
     "data spin 2 ms",
     "logging spin 2 ms",
     "every place, kinds in turn",
-    "hidden: data sleep 5 ms, forward 10 ms, 2 workers",
+    "hidden: data sleep 10 ms, forward 40 ms, 2 workers",
     "balanced",
 )
 """A few of them, to see that everything works."""

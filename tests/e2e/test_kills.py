@@ -1,12 +1,12 @@
 """Killed at any moment: what was done a second before is there, and the report says what it was."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import killing
+from forking import ENVIRONMENT
 from profkit import api
 from profkit.schema.findings import EndingKind
 from profkit.store.records import read_run
@@ -15,8 +15,8 @@ SCRIPT = """
 import os, sys, time
 import torch
 
-mode, path = sys.argv[1:]
-log = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+mode = sys.argv[1]
+log = os.open("log", os.O_WRONLY | os.O_CREAT, 0o644)
 model = torch.nn.Linear(8, 8)
 optimizer = torch.optim.SGD(model.parameters(), 0.01)
 data = [torch.randn(8) for _ in range(4000)]
@@ -50,12 +50,12 @@ LOST_NS = 1_000_000_000
 
 
 def test_a_run_killed_at_any_of_50_moments_keeps_all_but_its_last_second(tmp_path: Path) -> None:
-    (tmp_path / "train.py").write_text(SCRIPT)
-    project = Path(__file__).parents[2]
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
     done = subprocess.run(
-        [sys.executable, str(project / "tests" / "killing.py"), "train.py"],
+        [sys.executable, killing.__file__, str(script)],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(project), "OMP_NUM_THREADS": "1"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=300,
@@ -66,11 +66,11 @@ def test_a_run_killed_at_any_of_50_moments_keeps_all_but_its_last_second(tmp_pat
     trained = 0
     for number, one in killed.items():
         assert one["code"] == -9
-        run = tmp_path / f"run-{number}"
+        run = tmp_path / number / "run"
         (found,) = api.report(run).runs
         assert found.ending.kind is EndingKind.KILLED
         assert [gap for gap in found.gaps if gap.startswith("killed: ")]
-        log = tmp_path / f"log-{number}"
+        log = tmp_path / number / "log"
         rows = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
         before = sum(int(at_ns) < one["at_ns"] - LOST_NS for _, at_ns in rows)
         steps = len(read_run(run).steps)
