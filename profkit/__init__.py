@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .analyze.quantity import Measurement, Quantity
-    from .api import describe_machine, record, render, report
+    from .api import describe_machine, observe, record, render_report, report
     from .errors import ProfkitError
     from .measurement import measure
     from .observation import watch
@@ -24,8 +24,9 @@ _HOMES = {
     "Stage": "schema.stage",
     "describe_machine": "api",
     "measure": "measurement",
+    "observe": "api",
     "record": "api",
-    "render": "api",
+    "render_report": "api",
     "report": "api",
     "watch": "observation",
 }
@@ -38,8 +39,9 @@ __all__ = [
     "Stage",
     "describe_machine",
     "measure",
+    "observe",
     "record",
-    "render",
+    "render_report",
     "report",
     "watch",
 ]

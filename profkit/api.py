@@ -1,27 +1,34 @@
 """The few public verbs: record, trace, report. They compose the parts."""
 
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from .analyze.breakdown import break_down
-from .analyze.compare import compare, contention
+from .analyze.compare import compare, contention, unknown_contention
 from .diagnose.situation import Situation
+from .diagnose.stragglers import judge_ranks
 from .diagnose.verdict import add_comparison, judge
-from .errors import InputError, OutputError, ProfkitError
+from .errors import InputError, OutputError, ProfkitError, RunError
+from .probe.command import shown_command
 from .recorder import Recorder
 from .render.wording import ending_line
 from .schema.drilldown import Drilldown
 from .schema.findings import EndingKind, Report, RunFindings
+from .schema.ranks import RanksFindings
 from .schema.record import RunRecord
+from .schema.run import COMPLETED
 from .schema.stage import STAGES, Stage
 from .scripts.run_ending import read_ending
 from .scripts.target import check_target
 from .scripts.tracing import ScriptOrder
 from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
 from .store.passes import TORCH, read_lines, read_stacks
+from .store.rank_directories import find_ranks, read_ranks
 from .store.records import read_run
 from .store.run_directory import (
     check_directory,
@@ -38,8 +45,9 @@ __all__ = [
     "Show",
     "TraceOrder",
     "describe_machine",
+    "observe",
     "record",
-    "render",
+    "render_report",
     "report",
     "save_text",
     "trace",
@@ -48,6 +56,7 @@ __all__ = [
 
 EVERY_STAGE = "step"
 FIGURES = "figures"
+_UNREAD_SHOWN = 8
 REPORT = "report.md"
 
 Show = Callable[[str, float], None]
@@ -74,22 +83,81 @@ def record(
     return Recorder(path, name=name, warmup=warmup, overwrite=overwrite)
 
 
+@contextmanager
+def observe(
+    path: str | Path, *, name: str | None = None, warmup: int = 10, overwrite: bool = False
+) -> Iterator[None]:
+    """Observe whatever trains in the body, by the hooks that `profkit run` uses.
+
+    For notebooks, and for programs that are started by something else. Nothing in the training is
+    changed: steps and stages are told from what it does.
+
+    Args:
+        path: run directory to write.
+        name: what reports call the run; the directory's name unless given.
+        warmup: training steps to leave out of the times.
+        overwrite: replace what profkit wrote to `path` before.
+
+    Raises:
+        InputError: a negative `warmup`, or another observation goes on in this process.
+        OutputError: `path` holds something or cannot be written.
+    """
+    from .observation import Observation, Order, active
+    from .probe.telling import tell
+
+    if warmup < 0:
+        raise InputError(f"warmup={warmup}: give 0 or more steps")
+    if active() is not None:
+        raise InputError("this process is observed already: one observation at a time")
+    directory = Path(path).absolute()
+    create_directory(directory, force=overwrite)
+    order = Order(
+        path=directory,
+        name=name or directory.name,
+        command=shown_command(sys.argv),
+        started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        warmup=warmup,
+    )
+    observation = Observation(order, tell)
+    observation.begin()
+    try:
+        yield
+    except BaseException as error:
+        observation.end(f"stopped by {type(error).__name__}")
+        raise
+    observation.end(COMPLETED)
+
+
 def report(*paths: str | Path) -> Report:
     """What run directories show; needs neither torch nor the machine that wrote them.
 
     Args:
-        paths: run directories, or directories that hold some.
+        paths: run directories, or directories that hold some; one of them may hold the ranks
+            of a launch, of which the lowest and the first straggler are shown as runs.
 
     Raises:
+        InputError: more than one launch with ranks.
         RunError: one of them is no run, is damaged, or comes from a newer profkit.
     """
-    runs = [run for path in paths for run in find_runs(Path(path))]
-    records = [read_run(run) for run in runs]
-    found = [_findings(run, record) for run, record in zip(runs, records, strict=True)]
-    comparison = compare(records[0], records[1]) if len(records) > 1 else None
+    places = [Path(path) for path in paths]
+    launches = [place for place in places if find_ranks(place)]
+    if len(launches) > 1:
+        raise InputError(f"{len(launches)} launches with ranks: report one at a time")
+    found: list[RunFindings] = []
+    records: list[RunRecord] = []
+    ranks: RanksFindings | None = None
+    for place in places:
+        if place in launches:
+            ranks, shown = _ranks(place)
+            found += shown
+            continue
+        for run in find_runs(place):
+            records.append(read_run(run))
+            found.append(_findings(run, records[-1]))
+    comparison = compare(records[0], records[1]) if len(records) > 1 and ranks is None else None
     if comparison is not None:
         found[0] = replace(found[0], verdicts=add_comparison(found[0].verdicts, comparison))
-    return Report(comparison, tuple(found))
+    return Report(comparison, tuple(found), ranks)
 
 
 def trace(
@@ -192,7 +260,7 @@ def write_report(directory: Path, found: Report) -> Path:
     return path
 
 
-def render(found: Report, form: str = "md") -> str:
+def render_report(found: Report, form: str = "md") -> str:
     """A report as text: `md` or `json`.
 
     Raises:
@@ -229,6 +297,35 @@ def save_text(path: Path, text: str, *, force: bool = False) -> None:
     write_file(path, text.encode())
 
 
+def _ranks(launch: Path) -> tuple[RanksFindings, list[RunFindings]]:
+    """All ranks beside each other; the lowest that can be read and the straggler by themselves."""
+    record = read_ranks(launch)
+    ranks = judge_ranks(record)
+    directories = {one.rank: launch / one.directory for one in record.ranks}
+    shown: list[RunFindings] = []
+    unread: list[str] = []
+    lowest = iter(directories)
+    while not shown and (rank := next(lowest, None)) is not None:
+        shown += _shown_rank(rank, directories[rank], unread)
+    straggler = ranks.stragglers[0].rank if ranks.stragglers else None
+    if straggler is not None and straggler != rank:
+        shown += _shown_rank(straggler, directories[straggler], unread)
+    if not shown:
+        raise RunError(f"{launch}: no rank's run can be read: {unread[0]}")
+    return replace(ranks, gaps=(*ranks.gaps, *unread[:_UNREAD_SHOWN])), shown
+
+
+def _shown_rank(rank: int, directory: Path, unread: list[str]) -> list[RunFindings]:
+    try:
+        record = read_run(directory)
+    except RunError as error:  # its summary was there
+        unread.append(f"rank {rank} cannot be shown by itself: {error}")
+        return []
+    name = f"rank {rank} of {record.manifest.name}"
+    named = replace(record, manifest=replace(record.manifest, name=name))
+    return [_findings(directory, named)]
+
+
 def _findings(run: Path, recorded: RunRecord) -> RunFindings:
     manifest = recorded.manifest
     gaps = [*manifest.gaps, *recorded.reading_gaps]
@@ -244,6 +341,8 @@ def _findings(run: Path, recorded: RunRecord) -> RunFindings:
     drilldown, idle = _drill_down(run, recorded, stages, gaps)
     drilldown = (*_places(run, recorded, breakdown.disturbed, gaps), *drilldown)
     seen = contention(recorded)
+    if (unknown := unknown_contention(recorded)) is not None:
+        gaps.append(unknown)
     situation = Situation(manifest, breakdown, seen, idle)
     if situation.on_device and idle is None:
         gaps.append(

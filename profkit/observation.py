@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from .probe.compilation import COMPILER, watch_compilation
 from .probe.environment import read_environment
 from .probe.heartbeat import Heartbeat
 from .probe.hooks import Hooks
+from .probe.import_watch import when_imported
 from .probe.liveness import process_facts
 from .probe.loop_clock import LoopClock
 from .probe.marks import Listener, Sink, StageClock
@@ -127,6 +129,11 @@ class Observation:
         self.hooks.install()
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self.clock.stop)
+        when_imported(
+            COMPILER,
+            lambda module: watch_compilation(self.clock, module),
+            lambda error: self.recorder.gap(f"compilation is not seen: {error}"),
+        )
         self._heartbeat.start()
         _active = self
 
@@ -193,7 +200,7 @@ class Observation:
             manifest,
             device=clock.device,
             environment=environment,
-            loader=manifest.loader or self.hooks.loaders.get(clock.training_loop),
+            loader=manifest.loader or self.hooks.training_loader,
             apart=_apart(clock),
         )
         if changed != manifest:

@@ -20,6 +20,7 @@ from .probe.marks import Mark, Sink, StageClock
 from .probe.steps import Steps
 from .schema.run import COMPLETED, SCHEMA_VERSION, ProbeFacts, RunManifest
 from .schema.steps import MarkTable, StepTable
+from .store.rank_summary import summarize_run
 from .store.run_directory import create_directory, write_manifest
 from .store.streams import RunWriter
 
@@ -139,6 +140,8 @@ class Recorder:
         clock = self._clock
         clock.flush()
         self._writer.close()
+        if self.manifest.rank is not None and not self._broken:
+            self._guard(lambda: summarize_run(self.path))
         self._ended = True
         if clock.foreign_steps:
             self.gap(f"{clock.foreign_steps} loops in other threads were not recorded")

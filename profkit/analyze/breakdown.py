@@ -96,6 +96,11 @@ def break_down(steps: StepTable) -> Breakdown:
         evaluation_ns=int(step_ns[is_evaluation].sum()),
         samples_per_s=float(samples.sum() / step_ns[drained].sum() * 1e9) if known else None,
         stages=stages,
+        rank_wait_share=None
+        if steps.collective_wait_ns is None or not cut
+        else share_of_sums(
+            np.array([steps.collective_wait_ns[block].sum() for block in cut], np.float64), totals
+        ),
     )
 
 

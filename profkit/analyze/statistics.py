@@ -43,6 +43,32 @@ def summarize(durations_ns: Int64Array) -> Summary | None:
     )
 
 
+def robust_sd(values: Values) -> float:
+    """Standard deviation of what the bulk of the values would be drawn from.
+
+    Source: median absolute deviation over the normal distribution's third quartile; up to half
+    of the values may be anything.
+    """
+    return float(np.median(np.abs(values - np.median(values)))) / float(special.ndtri(0.75))
+
+
+def weighted_median(values: Values, weights: Values) -> Values:
+    """(c,) the median of each column, in which a value counts as often as its weight says.
+
+    Args:
+        values: (n, c), n at least 1.
+        weights: (n,), positive.
+    """
+    order = np.argsort(values, axis=0)
+    below = np.cumsum(weights[order], axis=0)
+    half = below[-1] / 2
+    ranked = np.take_along_axis(values, order, axis=0)
+    low, high = (below >= half).argmax(axis=0), (below > half).argmax(axis=0)
+    columns = np.arange(values.shape[1])
+    median: Values = (ranked[low, columns] + ranked[high, columns]) / 2
+    return median
+
+
 def share_of_sums(parts: Values, wholes: Values) -> Estimate:
     """Ratio of two sums over blocks, with an interval from resampling the blocks.
 

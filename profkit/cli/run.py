@@ -33,7 +33,7 @@ DEFAULT_WARMUP = 10
     help="First training steps to leave out of the times.",
 )
 @click.option("--force", is_flag=True, help="Replace what profkit wrote to --out before.")
-@click.option("--quiet", is_flag=True, help="Print nothing of profkit's own but errors.")
+@click.option("--quiet", is_flag=True, help="Say nothing unless something fails.")
 @click.option("--stop", is_flag=True, hidden=True)
 @click.option("--probe", type=click.Choice(PROBES), hidden=True)
 @click.option("--into", type=click.Path(path_type=Path), hidden=True)
@@ -62,7 +62,8 @@ def run(
     arguments: tuple[str, ...],
 ) -> None:
     """Run a training script as `python` would, and say which stage of its steps costs the time."""
-    from ..scripts.running import RunOrder, run_observed, stderr_line
+    from ..probe.telling import tell
+    from ..scripts.running import RunOrder, run_observed
 
     target = make_target(module, script, arguments)
     if probe is not None and into is not None and tensorboard is not None:
@@ -70,10 +71,7 @@ def run(
         from ..scripts.script_pass import PassOrder, run_pass
 
         run_pass(PassOrder(target, probe, into, tensorboard, device, step_ns, workers))
-    order = RunOrder(target, out, warmup, steps, force, stop)
-    if quiet:
-        run_observed(order, lambda text: None, lambda path: None)
-    run_observed(order, stderr_line, _summarize)
+    run_observed(RunOrder(target, out, warmup, steps, force, stop, quiet), tell, _summarize)
 
 
 def make_target(module: bool, script: str, arguments: tuple[str, ...]) -> Target:
@@ -90,8 +88,8 @@ def _summarize(path: Path) -> None:
     from rich.console import Console
 
     from .. import api
+    from ..probe.telling import tell
     from ..render.terminal import print_report
-    from ..scripts.running import stderr_line
 
     stream = sys.__stderr__
     if stream is None or stream.closed:
@@ -100,6 +98,6 @@ def _summarize(path: Path) -> None:
         width = None if stream.isatty() else 120
         print_report(api.report(path), Console(file=stream, width=width))
     except Exception as error:  # the program's own end must stay what it is
-        stderr_line(f"no summary: {error}; the run is in {os.path.relpath(path)}")
+        tell(f"no summary: {error}; the run is in {os.path.relpath(path)}")
         return
-    stderr_line(f"the run is in {os.path.relpath(path)}")
+    tell(f"the run is in {os.path.relpath(path)}")

@@ -186,8 +186,8 @@ def _trace_script(
     from rich.console import Console
 
     from .. import api
+    from ..probe.telling import tell
     from ..render.terminal import print_report
-    from ..scripts.running import stderr_line
     from .run import DEFAULT_WARMUP, make_target
 
     order = api.ScriptOrder(
@@ -198,8 +198,8 @@ def _trace_script(
         steps=steps,
         in_place=in_place,
     )
-    directory, found, code = api.trace_script(order, out, force=force, say=stderr_line)
+    directory, found, code = api.trace_script(order, out, force=force, say=tell)
     if code:
-        stderr_line(f"{script[0]} ended with exit code {code}")
+        tell(f"{script[0]} ended with exit code {code}")
     print_report(found, Console() if sys.stdout.isatty() else Console(width=120))
     click.echo(directory)

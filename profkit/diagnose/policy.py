@@ -35,8 +35,29 @@ that comes first, and the data wait is named beside it with what removing it wou
 CONTENTION_SHRINK_SHARE = 0.20
 """Part of forward to optimizer that must vanish without workers. First policy of the design."""
 
+RANK_BOUND_SHARE = 0.20
+"""Share of the step that waits for other ranks. As for data wait: the rank could do something
+else meanwhile, and cannot."""
+
 HIGH_SEVERITY_SHARE = 0.20
 """Time at stake, as a share of the step, from which a verdict is severe; moderate below."""
 
 NOISY_IQR_SHARE = 0.10
 """IQR over median from which the spread is named. Source: torch.utils.benchmark warns there."""
+
+SLOW_RANK_SHARE = 0.01
+"""Time that a rank's stage takes beyond the other ranks' median, as a share of the step, from
+which the rank is named. Source: two processes of identical code differ by 0.8 to 1.1 %
+(FACTS §10), so less than that is found between any two."""
+
+SLOW_RANK_SPREADS = 5.0
+"""The same time over the standard deviation of what equal ranks differ by, from which a rank is
+named. The largest of 1,024 normal values lies at 3.2, and above 5 once in 3,000 times."""
+
+HIDDEN_SHARE = 0.5
+"""Part of a slow rank's excess that the replay must win back for the rank to be what the others
+wait for; with less, other ranks are late as well, at other steps or at the same."""
+
+REPLAY_ERROR_SHARE = 0.10
+"""Difference between the replayed and the measured step from which the replay is put in doubt.
+Published replays are off by 3.3 % (Lumos) and less."""

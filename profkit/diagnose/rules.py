@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from ..schema.estimate import Estimate
 from ..schema.findings import Evidence, StageFinding, Verdict
 from ..schema.stage import Stage
 from . import policy
@@ -107,14 +108,35 @@ def other_bound(situation: Situation) -> Verdict | None:
     )
 
 
+def rank_bound(situation: Situation) -> Verdict | None:
+    """The rank is kept waiting by other ranks, in whichever stage that is."""
+    share = situation.breakdown.rank_wait_share
+    if share is None or _lower_end(share) < policy.RANK_BOUND_SHARE:
+        return None
+    evidence = Evidence(
+        "rank_wait", share.value, "share", share.low, share.high, policy.RANK_BOUND_SHARE
+    )
+    return Verdict(
+        kind="rank-bound",
+        stage=None,
+        severity=_severity(share.value),
+        evidence=(evidence,),
+        at_stake_share=share.value,
+        advice="Look at all ranks together: the one that waits least is the slow one.",
+    )
+
+
 def compute_bound(situation: Situation) -> Verdict | None:
     """Forward and backward hold most of the step, whatever else holds a part of it."""
     stages = situation.breakdown.stages
     shares = [found.share for stage in _MODEL if (found := stages[stage]) is not None]
-    value = sum(share.value for share in shares)
+    # What lies in them but is a wait for other ranks is no computing.
+    waited = situation.breakdown.rank_wait_share
+    idle = 0.0 if waited is None else waited.value
+    value = sum(share.value for share in shares) - idle
     # Their joint interval is narrower; the sum of the ends is on the safe side.
-    low = sum(share.value if share.low is None else share.low for share in shares)
-    high = sum(share.value if share.high is None else share.high for share in shares)
+    low = sum(_lower_end(share) for share in shares) - idle
+    high = sum(share.value if share.high is None else share.high for share in shares) - idle
     if low < policy.COMPUTE_BOUND_SHARE:
         return None
     largest = max(_MODEL, key=lambda stage: situation.breakdown.share(stage))
@@ -137,6 +159,7 @@ RULES: tuple[Rule, ...] = (
     transfer_bound,
     optimizer_bound,
     other_bound,
+    rank_bound,
     compute_bound,
 )
 
@@ -185,7 +208,10 @@ def _fired(finding: StageFinding | None, limit: float) -> float | None:
 
 
 def _least(finding: StageFinding) -> float:
-    share = finding.share
+    return _lower_end(finding.share)
+
+
+def _lower_end(share: Estimate) -> float:
     return share.low if share.low is not None else share.value
 
 

@@ -13,10 +13,13 @@ def batch_sizer(batch: object) -> Callable[[Any], int] | None:
     """
     path: list[Any] = []
     leaf: Any = batch
-    while isinstance(leaf, (tuple, list, dict)) and leaf and len(path) < _DEEPEST_BATCH:
-        path.append(next(iter(leaf)) if isinstance(leaf, dict) else 0)
-        leaf = leaf[path[-1]]
-    if not getattr(leaf, "shape", None):
+    try:
+        while isinstance(leaf, (tuple, list, dict)) and leaf and len(path) < _DEEPEST_BATCH:
+            path.append(next(iter(leaf)) if isinstance(leaf, dict) else 0)
+            leaf = leaf[path[-1]]
+        if not getattr(leaf, "shape", None):
+            return None
+    except Exception:  # a user's batch may be anything
         return None
     if path == [0]:
         return _size_of_first

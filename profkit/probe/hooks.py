@@ -7,8 +7,9 @@ kept recognisable to them.
 """
 
 import functools
+import weakref
 from _thread import get_ident
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -17,7 +18,8 @@ from torch import nn
 from ..schema.run import LoaderFacts
 from ..schema.stage import STAGES, Stage
 from .loop_clock import LoopClock
-from .marks import name_frame, named_frame
+from .marks import name_frame
+from .module_call import module_call
 from .partition import LEAVE
 
 Function = Callable[..., Any]
@@ -33,28 +35,29 @@ class Hooks:
 
     Args:
         clock: what they report to.
-        exact_frames: whether a frame named after a stage is on the stack just while the clock
-            is in that stage; else modules called within other stages look like forward.
 
     Attributes:
         gaps: what could not be hooked here, in words.
         loaders: how the batches of each loader are made, by the key of its iterator.
+        trained_on: how those of the training loop were made, once its iterator is gone.
+        iterators: those that were asked for batches, by key, for as long as they live.
         on_loader: told a loader each time that it is about to be iterated, before its workers
             start; for probes that look into them.
         optimizers, models: the last few seen, for probes that look at their lines.
     """
 
-    def __init__(self, clock: LoopClock, *, exact_frames: bool = False) -> None:
+    def __init__(self, clock: LoopClock) -> None:
         self.clock = clock
-        self._exact_frames = exact_frames
         self.gaps: list[str] = []
         self.loaders: dict[int, LoaderFacts] = {}
+        self.trained_on: LoaderFacts | None = None
+        self.iterators: dict[int, weakref.ref[Any]] = {}
         self.on_loader: Callable[[Any], None] | None = None
         self.on_module: Callable[[nn.Module], None] | None = None
         self.optimizers: dict[int, Any] = {}
         self._at_end: list[Callable[[], None]] = []
         self._watch_reducer: Callable[[Hooks, nn.Module], None] = lambda hooks, module: None
-        self._undo: list[tuple[Any, str, Any]] = []
+        self._undo: list[tuple[Any, str, Any, Any]] = []
 
     def install(self) -> None:
         """Put all wrappers in place."""
@@ -87,11 +90,18 @@ class Hooks:
         while self._at_end:
             self._at_end.pop()()
         while self._undo:
-            owner, name, original = self._undo.pop()
+            owner, name, wrapper, original = self._undo.pop()
+            if owner.__dict__.get(name) is not wrapper:
+                continue  # somebody has put another wrapper around it since, which stays
             if original is _MISSING:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)
+
+    @property
+    def training_loader(self) -> LoaderFacts | None:
+        """How the batches that were trained on last are made; None where no loader did."""
+        return self.loaders.get(self.clock.training_loop) or self.trained_on
 
     def on_uninstall(self, act: Callable[[], None]) -> None:
         """Have `act` called when the wrappers go away."""
@@ -103,8 +113,26 @@ class Hooks:
         if original is None:
             return
         kept = owner.__dict__.get(name, _MISSING)
-        setattr(owner, name, wrap(original))
-        self._undo.append((owner, name, kept))
+        wrapper = wrap(original)
+        setattr(owner, name, wrapper)
+        self._undo.append((owner, name, wrapper, kept))
+
+    def follow(self, base: type, name: str, wrap: Callable[[Function], Any]) -> None:
+        """Replace a method in each class below `base` that has its own, in those to come too."""
+        for made in subclasses(base):
+            if name in made.__dict__:
+                self.replace(made, name, wrap)
+
+        def init_subclass(made: Any, /, **settings: Any) -> None:
+            if own is _MISSING:
+                super(base, made).__init_subclass__(**settings)  # type: ignore[arg-type]
+            else:
+                own.__get__(None, made)(**settings)
+            if name in made.__dict__:
+                self.replace(made, name, wrap)
+
+        own: Any = base.__dict__.get("__init_subclass__", _MISSING)
+        self.replace(base, "__init_subclass__", lambda _: classmethod(init_subclass))
 
     def marked(
         self, function: Function, stage: Stage, *, owns: bool = False, trains: bool = False
@@ -157,50 +185,51 @@ class Hooks:
         push, now, listener = clock.push, clock.now, clock.listener
         modules, trained = clock.modules, clock.trained_modules
         keeps_gradients, meet = torch.is_grad_enabled, self._meet
-        # Where stacks are sampled by stage, modules that are called within another stage must
-        # not look like forward; else a call less is worth more.
-        frame = named_frame(Stage.FORWARD) if self._exact_frames else None
 
-        def profkit_module_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            # First of all: a model may have thousands of modules inside the one that is called.
-            if clock.busy:
-                return original(self, *args, **kwargs)
-            if get_ident() != clock.thread and not clock.claim():
-                return original(self, *args, **kwargs)
+        def outermost(module: nn.Module, args: Any, kwargs: Any) -> Any:
+            if clock.busy or (get_ident() != clock.thread and not clock.claim()):
+                return original(module, *args, **kwargs)
             if not clock.step_is_open:
                 clock.begin()
-            if id(self) not in modules:
-                meet(self)
-            if self.training:
-                if id(self) not in trained:
-                    clock.trains(self)
+            if id(module) not in modules:
+                meet(module)
+            if module.training:
+                if id(module) not in trained:
+                    clock.trains(module)
             elif not keeps_gradients():
-                clock.evaluates(self)
+                clock.evaluates(module)
             clock.forwards += 1
             if listener is not None:
                 listener.stage_begins(_FORWARD)
             clock.busy = True
             push((_FORWARD, now()))
             try:
-                if frame is not None:
-                    return frame(original, self, *args, **kwargs)
-                return original(self, *args, **kwargs)
+                return original(module, *args, **kwargs)
             finally:
                 push((LEAVE, now()))
                 clock.busy = clock.stopped
                 if listener is not None:
                     listener.stage_ends()
 
-        if frame is None:
-            name_frame(profkit_module_call, Stage.FORWARD)
-        hide_from_compilers(profkit_module_call, original)
-        return profkit_module_call
+        name_frame(outermost, Stage.FORWARD)
+        call = module_call(clock, original, outermost)
+        hide_from_compilers(call, original)
+        return call
 
     def _meet(self, module: nn.Module) -> None:
         self.clock.meet(module)
         self._watch_reducer(self, module)
-        if self.on_module is not None:
-            self.on_module(module)
+        self.tell("on_module", module)
+
+    def tell(self, probe: str, seen: object) -> None:
+        """Tell a probe (`on_loader`, `on_module`) what was seen; one that fails, no more."""
+        told = getattr(self, probe)
+        if told is not None:
+            try:
+                told(seen)
+            except Exception as error:  # whatever the reason: not worth a training run
+                setattr(self, probe, None)
+                self.gaps.append(f"looking into a {type(seen).__name__} failed: {error!r}")
 
     def _hook_losses(self) -> None:
         for name in dir(nn.functional):
@@ -224,9 +253,11 @@ def hide_from_compilers(wrapper: Any, original: Function) -> None:
     wrapper.__prepare_scriptable__ = lambda: original
 
 
-def subclasses(base: type) -> Iterator[type]:
-    """All classes below one."""
+def subclasses(base: type) -> Iterable[type]:
+    """All classes below one, each once, from the base on."""
+    found: dict[type, None] = {}
     made: type
     for made in base.__subclasses__():
-        yield made
-        yield from subclasses(made)
+        found[made] = None
+        found.update(dict.fromkeys(subclasses(made)))
+    return found

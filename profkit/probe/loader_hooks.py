@@ -4,6 +4,8 @@ import functools
 import weakref
 from _thread import get_ident
 from collections.abc import Iterator
+from contextlib import suppress
+from types import FunctionType
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -11,38 +13,29 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from ..schema.run import LoaderFacts
 from ..schema.stage import Stage
-from .hooks import Function, Hooks, subclasses
+from .hooks import Function, Hooks
 from .marks import name_frame
 
 MOST_LOADERS = 1_000
 """Iterators whose loaders are remembered; identities come back once they are gone."""
+_TELLING = "_profkit_tells"
 
 
 def hook_loaders(hooks: Hooks) -> None:
     """Requests for batches, and the start of workers."""
+
+    def is_spent(key: int) -> bool:
+        iterator = hooks.iterators[key]() if key in hooks.iterators else None
+        try:
+            return iterator is not None and iterator._num_yielded >= len(iterator)
+        except Exception:  # one without a length, or of a torch unlike the known ones
+            return False
+
+    hooks.clock.is_spent = is_spent
     hooks.replace(_BaseDataLoaderIter, "__next__", lambda f: _next(hooks, f))
     hooks.replace(DataLoader, "__iter__", lambda f: _iter(hooks, f))
     # A subclass may fetch ahead in a generator of its own: its requests are what counts.
-    for made in subclasses(DataLoader):
-        if "__iter__" in made.__dict__:
-            hooks.replace(made, "__iter__", lambda f: _outer_iter(hooks, f))
-    hooks.replace(DataLoader, "__init__", lambda f: _init(hooks, f))
-
-
-def _init(hooks: Hooks, original: Function) -> Function:
-    known = {DataLoader, *subclasses(DataLoader)}
-
-    @functools.wraps(original)
-    def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        for made in type(self).__mro__:
-            if made in known:
-                break
-            known.add(made)
-            if "__iter__" in made.__dict__:
-                hooks.replace(made, "__iter__", lambda f: _outer_iter(hooks, f))
-
-    return init
+    hooks.follow(DataLoader, "__iter__", lambda f: _outer_iter(hooks, f))
 
 
 def _iter(hooks: Hooks, original: Function) -> Function:
@@ -50,12 +43,16 @@ def _iter(hooks: Hooks, original: Function) -> Function:
 
     @functools.wraps(original)
     def iterate(self: Any) -> Any:
-        if not clock.busy and (get_ident() == clock.thread or clock.claim()):
-            if hooks.on_loader is not None:
-                hooks.on_loader(self)
+        # A loader around this one may ask for it within its own first request.
+        waiting = clock.is_waiting
+        seen = not clock.busy or waiting or clock.making
+        if seen and (get_ident() == clock.thread or clock.claim()):
+            hooks.tell("on_loader", self)
             if self.num_workers:
                 clock.starts_workers(id(getattr(self, "_iterator", None)))
         iterator = original(self)
+        if waiting and self.num_workers:
+            clock.restart()
         _note(hooks, id(iterator), self)
         return iterator
 
@@ -63,10 +60,17 @@ def _iter(hooks: Hooks, original: Function) -> Function:
 
 
 def _note(hooks: Hooks, key: int, loader: Any) -> None:
+    if key == hooks.clock.training_loop:
+        # Another iterator in the place of the one that was trained on.
+        hooks.trained_on = hooks.training_loader
+        hooks.clock.training_loop = 0
     if len(hooks.loaders) < MOST_LOADERS or key in hooks.loaders:
+        batch_size = getattr(loader, "batch_size", None)
+        if batch_size is None:  # then a sampler of whole batches may tell
+            batch_size = getattr(getattr(loader, "batch_sampler", None), "batch_size", None)
         hooks.loaders[key] = LoaderFacts(
             source=type(loader).__name__,
-            batch_size=getattr(loader, "batch_size", None),
+            batch_size=batch_size if isinstance(batch_size, int) else None,
             num_workers=getattr(loader, "num_workers", None),
             prefetch_factor=getattr(loader, "prefetch_factor", None),
         )
@@ -77,17 +81,37 @@ def _outer_iter(hooks: Hooks, original: Function) -> Function:
 
     @functools.wraps(original)
     def iterate(self: Any) -> Iterator[Any]:
-        iterator = original(self)
-        if clock.busy:
-            return iterator  # type: ignore[no-any-return]
+        iterator: Iterator[Any]
+        if clock.busy or (get_ident() != clock.thread and not clock.claim()):
+            iterator = original(self)
+        else:
+            # It may ask for the first batch already, from the loader that it wraps.
+            iterator = clock.make(original, self)
+        if clock.stopped or isinstance(iterator, _BaseDataLoaderIter):
+            return iterator
+        if _tells(hooks, type(iterator)):
+            clock.release(id(iterator))  # a loader that is its own iterator begins anew
+            _note(hooks, id(iterator), self)
+            return iterator
         return clock.watch(iterator, lambda key: _note(hooks, key, self))
 
     return iterate
 
 
+def _tells(hooks: Hooks, kind: type) -> bool:
+    """Whether iterators of a class tell of requests for batches; builtin ones cannot."""
+    for made in kind.__mro__:
+        if isinstance(own := made.__dict__.get("__next__"), FunctionType):
+            if not hasattr(own, _TELLING):
+                hooks.replace(made, "__next__", lambda f: _next(hooks, f))
+            return True
+        if own is not None:
+            break
+    return False
+
+
 def _next(hooks: Hooks, original: Function) -> Function:
-    clock = hooks.clock
-    watched: dict[int, weakref.ref[Any]] = {}
+    clock, watched = hooks.clock, hooks.iterators
 
     def forget(key: int, _: object) -> None:
         watched.pop(key, None)
@@ -100,7 +124,8 @@ def _next(hooks: Hooks, original: Function) -> Function:
         key = id(self)
         if key not in watched:
             # A `for` loop that is left drops its iterator at once.
-            watched[key] = weakref.ref(self, functools.partial(forget, key))
+            with suppress(TypeError):  # a class with slots may not let anybody know
+                watched[key] = weakref.ref(self, functools.partial(forget, key))
         asked = clock.ask(key)
         if asked is None:
             return original(self)
@@ -112,5 +137,6 @@ def _next(hooks: Hooks, original: Function) -> Function:
         clock.got(batch, asked)
         return batch
 
+    setattr(fetch, _TELLING, True)
     name_frame(fetch, Stage.DATALOADER)
     return fetch

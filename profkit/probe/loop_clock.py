@@ -7,6 +7,7 @@ decides which of them open and close a step. Also the hot path: see `probe.marks
 import time
 from _thread import get_ident
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -22,12 +23,15 @@ _DATALOADER = STAGES.index(Stage.DATALOADER)
 _CLOSING = close_event(0, 0)
 _PER_SAMPLE = close_event(1, 0) - _CLOSING
 
-MOST_REQUESTS = 64
+MOST_REQUESTS = 1_024
 """Requests without any work between them that still make one step: batches fetched ahead, or a
 whole accumulation at once. A loop of more only reads data."""
 MOST_ROUNDS = 64
 """Batches that a loop within a step may train on before it counts as the training loop itself,
 and the iterator around it as one that was left lying."""
+MOST_TRAININGS = 4 * MOST_ROUNDS
+"""Backward passes and optimizer steps on one batch, after which its iterator counts as left lying
+(to train on one batch for ever is how models are debugged), unless it comes back."""
 MOST_MODULES = 10_000
 """Modules remembered by identity; a script may make a new loss module in every step."""
 
@@ -71,7 +75,10 @@ class LoopClock(StageClock):
         evaluation_ns, evaluation_batches: what evaluations within training steps took.
         foreign_trainings, foreign_requests: backward passes, and requests for batches, in other
             threads than the loop's.
-        training_loop: key of the iterator whose batches were trained on last, 0 without one.
+        training_loop: key of the iterator whose batches were trained on last, 0 before the first.
+        making: whether an iterator is being made that may itself fetch from others.
+        is_spent: told a key, says whether that iterator gave all that it has, though nobody has
+            asked it for its end yet.
     """
 
     def __init__(
@@ -106,6 +113,8 @@ class LoopClock(StageClock):
         self.foreign_requests = 0
         self.trained_steps = self.disturbed_steps = 0
         self.training_loop = 0
+        self.making = False
+        self.is_spent: Callable[[int], bool] = lambda key: False
         self._compiling_since = 0
         self._limit = None if limit is None else warmup + limit
         self._enough = enough
@@ -116,13 +125,16 @@ class LoopClock(StageClock):
         self._first = False
         self._requests = 0
         self._forwards_opened = self._trainings_opened = 0
+        self._serial_began = self._forwards_began = self._trainings_began = 0
         self._size: Callable[[Any], int] | None = None
         self._samples = -1
+        self._adds = False
         self._inner: dict[int, _Inner] = {}
         self.trained_modules: set[int] = set()
         self._evaluated_step = -2
         self._optimizers: set[int] = set()
         self._closer = self._others = 0
+        self._left = self._believed = 0
 
     # Which thread -----------------------------------------------------------------------------
 
@@ -182,9 +194,11 @@ class LoopClock(StageClock):
 
     def got(self, batch: object, within: bool) -> None:
         """The batch is there."""
-        self.busy = False
+        self.busy = self.stopped
         if within:
             self._leave()
+            if self._adds:
+                self._add(batch)
             return
         self.push((BATCH, self.now()))
         if self.listener is not None:
@@ -199,14 +213,22 @@ class LoopClock(StageClock):
 
     def got_none(self, key: int, within: bool) -> None:
         """The iterator is at its end, or failed."""
-        self.busy = False
+        self.busy = self.stopped
         if within:
             self._leave()
         self.release(key, exhausted=True)
 
+    def _add(self, batch: object) -> None:
+        """One more batch of the loop itself within its step."""
+        if self._size is not None:
+            try:
+                self._samples += self._size(batch)
+            except Exception:
+                self._size, self._samples = None, -1
+
     def watch(
         self, iterator: Iterator[T], meet: Callable[[int], None] = lambda key: None
-    ) -> Generator[T, None, None]:
+    ) -> Generator[T, None, Any]:
         """The batches of any iterator, with the requests for them observed.
 
         Args:
@@ -226,7 +248,7 @@ class LoopClock(StageClock):
                     if asked is not None:
                         self.got_none(key, asked)
                     if isinstance(error, StopIteration):
-                        return
+                        return error.value
                     raise
                 if asked is not None:
                     self.got(batch, asked)
@@ -251,7 +273,9 @@ class LoopClock(StageClock):
 
     def starts_workers(self, key: int) -> None:
         """Loader workers start: whatever step is open is not only itself."""
-        if self.busy or self.thread != get_ident() or not self.step_is_open:
+        if self.busy and not self.making:
+            return
+        if self.thread != get_ident() or not self.step_is_open:
             return
         if key == self._owner:  # a persistent iterator begins anew: its last step has no end
             self._close(Flag.PARTIAL.value)
@@ -261,19 +285,43 @@ class LoopClock(StageClock):
         else:
             self.flag(Flag.INTERRUPTED)
 
+    def make(self, iterate: Callable[[Any], T], loader: Any) -> T:
+        """The iterator over a loader; what it fetches when it is made belongs to no step."""
+        self.busy = self.making = True
+        try:
+            return iterate(loader)
+        finally:
+            self.making = False
+            self.busy = self.stopped
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the request that opened a step goes on, in this thread."""
+        return self.busy and self.thread == get_ident() and self._events[-2:-1] == [OPEN]
+
+    def restart(self) -> None:
+        """The request that opened a step begins only now: until now, workers started."""
+        if self.is_waiting and self.listener is None:
+            self._events[-1] = self.now()
+
     def _ask_otherwise(self, key: int) -> bool:
         """Note a request that is not just the loop's next; whether a step was open already."""
         if key == self._owner:
             self._requests += 1
+            self._adds = True
             self._enter()
             return True
         if self._owner != 0:
             return self._ask_within(key)
         # A step without a loader that is open is none: nobody will close it.
         self._abandon()
+        if key == self._left:
+            self._believed = key
         self._owner = key
         self.is_headless = False
         self._first = True
+        self._serial_began = self.serial
+        self._forwards_began, self._trainings_began = self.forwards, self.trainings
         self._requests = 1
         self._open(OPEN)
         return False
@@ -288,21 +336,40 @@ class LoopClock(StageClock):
         if inner.trainings_asked != self.trainings:
             inner.trainings_asked = self.trainings
             inner.rounds += 1
-            if inner.rounds > MOST_ROUNDS:
+            if inner.rounds > MOST_ROUNDS or self._only_evaluates(inner):
                 self._close(Flag.PARTIAL.value)
                 self._end_loop()
                 return self._ask_otherwise(key)
         inner.batches += 1
+        self._adds = False
         self._enter()
         return True
+
+    def _only_evaluates(self, inner: _Inner) -> bool:
+        """Whether the loop that opens the steps had none that trained before an inner one began.
+
+        It went round at least once, or will not: an evaluation whose iterator was left lying.
+        """
+        if inner.trainings != self._trainings_began or inner.forwards == self._forwards_began:
+            return False
+        return self.serial - self._serial_began > 1 or self.is_spent(self._owner)
 
     def _judge(self, inner: _Inner) -> None:
         """A loop over another loader has ended: was it an evaluation?"""
         evaluated = self.forwards != inner.forwards and self.trainings == inner.trainings
-        if inner.step == self.serial and evaluated:
-            self.flag(Flag.INTERRUPTED)
+        if inner.step == self.serial and evaluated and self._interrupts():
             self.evaluation_batches += inner.batches
             self.evaluation_ns += self.now() - inner.began_ns
+            inner.step = -1
+
+    def _interrupts(self) -> bool:
+        """Whether an evaluation in this step is none of its business, and the step flagged."""
+        if self._evaluated_step != self.serial:
+            # What happens in every step is part of it, such as a model that labels its own data.
+            if self._evaluated_step != self.serial - 1:
+                self.flag(Flag.INTERRUPTED)
+            self._evaluated_step = self.serial
+        return bool(self._flags & Flag.INTERRUPTED.value)
 
     # Work -------------------------------------------------------------------------------------
 
@@ -318,17 +385,14 @@ class LoopClock(StageClock):
         if len(self.modules) >= MOST_MODULES:
             self.modules.clear()
         self.modules.add(id(module))
-        if self.device is None and (first := next(module.parameters(), None)) is not None:
-            self.device = first.device.type
+        if self.device is None:
+            with suppress(Exception):  # a module may have parameters of its own kind
+                self.device = next(module.parameters()).device.type
 
     def evaluates(self, module: Any) -> None:
         """A module in evaluation mode is called while no gradients are kept."""
-        if id(module) not in self.trained_modules or self._evaluated_step == self.serial:
-            return
-        # What happens in every step is part of it, such as a model that labels its own data.
-        if self._evaluated_step != self.serial - 1:
-            self.flag(Flag.INTERRUPTED)
-        self._evaluated_step = self.serial
+        if id(module) in self.trained_modules:
+            self._interrupts()
 
     def trains(self, module: Any) -> None:
         """A module in training mode is called."""
@@ -336,25 +400,47 @@ class LoopClock(StageClock):
             self.trained_modules.clear()
         self.trained_modules.add(id(module))
 
-    def optimized(self, key: int) -> None:
-        """An optimizer's step has ended, without a loader: that closes the step.
+    def optimize(self, key: int, step: Callable[..., T], *args: Any, **kwargs: Any) -> T:
+        """The result of an optimizer's step, without a loader: its end closes the step.
 
-        Of several optimizers the one that joined last does: it ends the round.
+        Of several optimizers the one that joined last does: it ends the round. One that is
+        called by another one closes nothing.
         """
-        if not self.step_is_open:
-            self.begin()
-        if key not in self._optimizers:
+        owner, self.is_headless = self._owner, False
+        try:
+            result = step(*args, **kwargs)
+        finally:
+            self.is_headless = self._owner in (0, owner)
+        # A closure may have gone through a loader, whose end left no step open.
+        if not self.is_headless or not self.step_is_open or self.stopped:
+            return result
+        flags = 0
+        if owner != 0:
+            if not self._is_left():
+                self.is_headless = False
+                return result
+            self._left, flags = owner, Flag.PARTIAL.value
+        elif key not in self._optimizers:
             self._optimizers.add(key)
-            self._closer, self._others = key, 0
+            self._closer = key
         elif key != self._closer:
             self._others += 1
             if self._others <= MOST_ROUNDS:
-                return
-            self._closer, self._others = key, 0
+                return result
+            self._closer, flags = key, Flag.PARTIAL.value
         self._others = 0
-        self._close(0)
+        self._close(flags)
+        if owner != 0:
+            self._end_loop()
+            self._first = True
         if not self.stopped:
             self._open(BEGIN)
+        return result
+
+    def _is_left(self) -> bool:
+        """Whether nobody seems to ask the iterator any more that opened the step."""
+        trainings = self.trainings - self._trainings_opened
+        return self._owner not in (0, self._believed) and trainings > MOST_TRAININGS
 
     def waits_for_ranks(self) -> None:
         """From now to the next event the host waits for other ranks."""
@@ -399,6 +485,8 @@ class LoopClock(StageClock):
         """What must happen while no step ends; called now and then, from any thread."""
         if self._due and self.now() > self._due + self._period_ns // 5:
             self.flush()
+        if self.step_is_open and self._is_left():
+            self.is_headless = True  # the end of an optimizer's step will see to it
         # The marks of a step that does not end would fill the memory.
         if len(self._events) > 4 * self._capacity and self.step_is_open:
             self._shed()
@@ -431,6 +519,10 @@ class LoopClock(StageClock):
             return
         if self.listener is not None:
             self.listener.step_closes()
+        if self._inner:
+            # What is given up later, or never, is judged now.
+            for inner in list(self._inner.values()):
+                self._judge(inner)
         end = self.now()
         flags |= self._flags | self._sticky
         if self._first:
@@ -443,7 +535,7 @@ class LoopClock(StageClock):
                 flags |= Flag.WARMUP.value
             self.trained_steps += 1
             self.disturbed_steps += self._sticky != 0
-            self.training_loop = self._owner
+            self.training_loop = self._owner or self.training_loop
         self.push((_CLOSING + flags + self._samples * _PER_SAMPLE, end))
         self.step_is_open = False
         if self._due == 0:

@@ -9,14 +9,13 @@ import sys
 import time
 from _thread import RLock, get_ident
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 from ..errors import InputError
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import Flag, MarkTable, StepTable
-from .partition import LEAVE, is_close, partition
+from .partition import BEGIN, LEAVE, OPEN, is_close, partition
 from .steps import Steps
 
 T = TypeVar("T")
@@ -145,9 +144,10 @@ class StageClock:
         self._push = self._events.extend
         self._handed_on = 0
         self._due = 0
-        # Held while the list is cut: not every flush happens in the thread of the loop.
+        # Held while the list is cut: not every flush happens in the thread of the loop. A signal
+        # or the garbage collector may call again from within one.
         self._cutting = RLock()
-        self._is_cut = False
+        self._flushing = False
         self.watches_collectives = False
         self.thread = 0
         self._flags = 0
@@ -195,22 +195,27 @@ class StageClock:
         self._flags |= flag.value
 
     def flush(self) -> None:
-        """Hand the closed steps to the sink."""
+        """Hand the closed steps to the sink; what a call from within the sink finds waits."""
         began = self._now()
-        with self._cut() as may:
-            closed = self._closed() if may else 0
+        with self._cutting:
+            closed = 0 if self._flushing else self._closed()
             if closed:
-                events = array("q", self._events[:closed])
-                del self._events[:closed]
-                self.noted += closed // 2
-                steps, marks = partition(
-                    events, self._handed_on, collectives=self.watches_collectives
-                )
-                self._handed_on += len(steps)
-                self._sink(steps, marks)
+                self._flushing = True
+                try:
+                    self._hand_on(closed)
+                finally:
+                    self._flushing = False
         ended = self._now()
         self._due = ended + self._period_ns
         self.sink_ns += ended - began
+
+    def _hand_on(self, closed: int) -> None:
+        events = array("q", self._events[:closed])
+        del self._events[:closed]
+        self.noted += closed // 2
+        steps, marks = partition(events, self._handed_on, collectives=self.watches_collectives)
+        self._handed_on += len(steps)
+        self._sink(steps, marks)
 
     @property
     def is_open(self) -> bool:
@@ -219,33 +224,20 @@ class StageClock:
 
     def _shed(self) -> None:
         """Forget the marks of a step that does not end, but for its opening."""
-        with self._cut() as may:
-            if may:
-                del self._events[self._closed() + 4 :]
+        with self._cutting:
+            # Its own thread goes on meanwhile: what comes from now on stays.
+            end = len(self._events)
+            start = self._closed()
+            while start < end and self._events[start] not in (OPEN, BEGIN):
+                start += 2
+            del self._events[start + 4 : end]
         self.flag(Flag.PARTIAL)
 
     def _drop_open(self) -> None:
         """Forget the step that is open: one that got no batch is none."""
-        with self._cut() as may:
-            if may:
-                del self._events[self._closed() :]
-
-    @contextmanager
-    def _cut(self) -> Iterator[bool]:
-        """Have the list of events for oneself.
-
-        Gives False to a signal's handler that ends the program while the very thread that it
-        interrupted is cutting: to wait for that would be to wait forever.
-        """
         with self._cutting:
-            if self._is_cut:
-                yield False
-                return
-            self._is_cut = True
-            try:
-                yield True
-            finally:
-                self._is_cut = False
+            if not self._flushing:
+                del self._events[self._closed() :]
 
     def _closed(self) -> int:
         """How many of the events belong to closed steps."""

@@ -11,6 +11,7 @@ from array import array
 
 import numpy as np
 
+from ..schema.sampling import stride
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import BoolArray, Int64Array, MarkTable, StepTable
 
@@ -25,7 +26,7 @@ _LOWEST = 4
 """Makes the lowest event that tells a stage, BEGIN, the first row of `_PLAIN`."""
 _PLAIN = np.array([_OTHER, _OTHER, _DATALOADER, _OTHER, *range(len(STAGES)), _OTHER])
 """The stage from each event on without nested marks: BEGIN, BATCH, OPEN, LEAVE, stages, close."""
-_ALWAYS_SAMPLED = 64
+_SEGMENTS_AN_OCTAVE = 32
 _SEGMENTS_A_STEP = 256
 
 
@@ -53,12 +54,13 @@ def partition(
         The steps; and the segments of those that are sampled (`is_sampled`), in order.
     """
     pairs = np.frombuffer(events, np.int64).reshape(-1, 2)
-    code, when = pairs[:, 0], pairs[:, 1]
-    closes = np.flatnonzero(code >= _CLOSE)
-    opens = np.concatenate(([0], closes[:-1] + 1))
+    code, when, opens, closes = _bounds(pairs)
+    if not _begins(code[opens]).all():
+        # A mark that outlived its step ended before the next one opened.
+        code, when, opens, closes = _bounds(pairs[_inside(code, closes)])
     count = closes.size
     step = np.repeat(np.arange(count), closes - opens + 1)
-    stage = _current_stage(code, step)
+    stage = _current_stage(code, step, opens)
     # From each event to the next; the close itself lasts for nothing.
     duration = np.diff(when, append=when[-1])
     duration[closes] = 0
@@ -90,17 +92,37 @@ def is_sampled(step: Int64Array) -> BoolArray:
 
     A million steps keep 512, without a random draw and without knowing the length before.
     """
-    octave = np.floor(np.log2(np.maximum(step, 1))).astype(np.int64)
-    stride = np.left_shift(1, np.maximum(octave - 5, 0))
-    sampled: BoolArray = (step < _ALWAYS_SAMPLED) | (step % stride == 0)
+    sampled: BoolArray = step % stride(step, _SEGMENTS_AN_OCTAVE) == 0
     return sampled
 
 
-def _current_stage(code: Int64Array, step: Int64Array) -> Int64Array:
+def _bounds(pairs: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
+    """(n,) what happened and when, and (steps,) the rows of the first and last event of each."""
+    code, when = pairs[:, 0], pairs[:, 1]
+    closes = np.flatnonzero(code >= _CLOSE)
+    return code, when, np.concatenate(([0], closes[:-1] + 1)), closes
+
+
+def _begins(code: Int64Array) -> BoolArray:
+    """(n,) whether each event opens a step."""
+    opening: BoolArray = (code == OPEN) | (code == BEGIN)
+    return opening
+
+
+def _inside(code: Int64Array, closes: Int64Array) -> BoolArray:
+    """(n,) whether each event lies in a step, its opening and its close included."""
+    latest_opening = _latest(_begins(code))
+    latest_close = np.full(code.size, -1)
+    latest_close[closes[:-1] + 1] = closes[:-1]
+    inside: BoolArray = latest_opening > np.maximum.accumulate(latest_close)
+    return inside
+
+
+def _current_stage(code: Int64Array, step: Int64Array, opens: Int64Array) -> Int64Array:
     """(n,) the stage from each event on."""
     entered = (code >= 0) & (code < _CLOSE)
     if bool((code <= WAIT).any()):
-        return _innermost_stage(code, step, entered)
+        return _innermost_stage(code, step, opens, entered)
     plain = _PLAIN.take(np.minimum(code, len(STAGES)) + _LOWEST)
     before = plain[:-1]
     # Most loops do not nest their marks: then what an event is tells the stage by itself.
@@ -108,12 +130,14 @@ def _current_stage(code: Int64Array, step: Int64Array) -> Int64Array:
     unmatched = (code[1:] == LEAVE) & ~entered[:-1]
     if not nested.any() and not unmatched.any():
         return plain
-    return _innermost_stage(code, step, entered)
+    return _innermost_stage(code, step, opens, entered)
 
 
-def _innermost_stage(code: Int64Array, step: Int64Array, entered: BoolArray) -> Int64Array:
+def _innermost_stage(
+    code: Int64Array, step: Int64Array, opens: Int64Array, entered: BoolArray
+) -> Int64Array:
     """The same where marks may be nested, and events between them say nothing of stages."""
-    depth = _depth(code, step)
+    depth = _depth(code, step, opens)
     # Without a mark: waiting until the batch came, something else afterwards.
     came = (code == BATCH) | (code == BEGIN)
     stage = np.where(_latest(code == OPEN) > _latest(came), _DATALOADER, _OTHER)
@@ -138,7 +162,7 @@ def _latest(chosen: BoolArray) -> Int64Array:
     return rows
 
 
-def _depth(code: Int64Array, step: Int64Array) -> Int64Array:
+def _depth(code: Int64Array, step: Int64Array, opens: Int64Array) -> Int64Array:
     """(n,) how many marks are open after each event, anew in each step.
 
     A LEAVE without its mark (which was entered before the step) counts for nothing.
@@ -146,7 +170,7 @@ def _depth(code: Int64Array, step: Int64Array) -> Int64Array:
     entered = (code >= 0) & (code < _CLOSE)
     change = entered.astype(np.int64) - (code == LEAVE)
     running = np.cumsum(change)
-    running -= (running - change)[code == OPEN][step]
+    running -= (running - change)[opens][step]
     # The running minimum of each step by itself: every step lies below the one before.
     below = step * (2 * code.size + 1)
     lowest: Int64Array = np.minimum.accumulate(running - below) + below

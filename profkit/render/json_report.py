@@ -16,7 +16,9 @@ from ..schema.findings import (
     StageFinding,
     Verdict,
 )
+from ..schema.ranks import RanksFindings, Spread, Straggler
 from ..schema.run import ProbeFacts
+from .ranks import rank_sentences
 from .wording import ending_line, verdict_sentence
 
 
@@ -26,6 +28,7 @@ def render_json(report: Report) -> str:
     content = {
         "schema": REPORT_SCHEMA,
         "comparison": None if report.comparison is None else _comparison(report.comparison),
+        "ranks": None if report.ranks is None else _ranks(report.ranks),
         "runs": [_run(run, report.comparison if run is first else None) for run in report.runs],
     }
     return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
@@ -46,6 +49,67 @@ def _comparison(comparison: Comparison) -> dict[str, Any]:
         "block_pairs": comparison.speedup.blocks,
         "base_step_ns": comparison.base_step_ns,
         "other_step_ns": comparison.other_step_ns,
+    }
+
+
+def _ranks(found: RanksFindings) -> dict[str, Any]:
+    replay, stragglers = found.replay, found.stragglers
+    return {
+        "world_size": found.world_size,
+        "missing": list(found.missing),
+        "unreadable": list(found.unreadable),
+        "died": list(found.died),
+        "waits_known": found.waits_known,
+        "across": {
+            "own_ns": _spread(found.own),
+            "step_ns": _spread(found.step),
+            "wait_ns": _spread(found.wait),
+            "stages": {stage.value: _spread(one) for stage, one in found.stages.items()},
+        },
+        "replay": None
+        if replay is None
+        else {
+            "steps": replay.steps,
+            "step_ns": replay.step_ns,
+            "error_share": replay.error_share,
+            "lost_share": replay.lost_share.value,
+            "lost_share_interval": _interval(replay.lost_share),
+            "jitter_share": replay.jitter_share,
+        },
+        "stragglers": None if stragglers is None else [_straggler(one) for one in stragglers],
+        "recovered_share": None if found.recovered_share is None else found.recovered_share.value,
+        "sentences": list(rank_sentences(found)),
+        "ranks": [
+            {
+                **asdict(one),
+                "stages": {stage.value: median for stage, median in one.stages.items()},
+            }
+            for one in found.ranks
+        ],
+        "gaps": list(found.gaps),
+    }
+
+
+def _spread(spread: Spread | None) -> dict[str, float] | None:
+    if spread is None:
+        return None
+    return {"lowest": spread.low, "median": spread.middle, "highest": spread.high}
+
+
+def _straggler(one: Straggler) -> dict[str, Any]:
+    longer = one.longer_share
+    return {
+        "rank": one.rank,
+        "stage": None if one.stage is None else one.stage.value,
+        "longer_share": None if longer is None else longer.value,
+        "longer_share_interval": None if longer is None else _interval(longer),
+        "excess_share": one.excess_share.value,
+        "excess_share_interval": _interval(one.excess_share),
+        "recovered_share": one.recovered_share.value,
+        "recovered_share_interval": _interval(one.recovered_share),
+        "lost_share": one.lost_share.value,
+        "lost_share_interval": _interval(one.lost_share),
+        "step_without_ns": one.without_ns,
     }
 
 

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 
 from ..schema.findings import Report, RunFindings
+from ..schema.ranks import RanksFindings
+from .ranks import rank_sentences, rank_table
 from .tables import Table, drilldown_table, stage_table
 from .units import one_line, plural, times
 from .wording import (
@@ -28,6 +30,8 @@ def render_markdown(report: Report, figures: Mapping[str, str] | None = None) ->
     """
     names = " and ".join(_safe(run.manifest.name) for run in report.runs)
     lines = [f"# Where the step's time goes: {names}", ""]
+    if report.ranks is not None:
+        lines += [f"- {_safe(text, 400)}." for text in rank_sentences(report.ranks)]
     lines += _verdicts(report)
     lines += _markdown_table(stage_table(report))
     for run in report.runs:
@@ -42,12 +46,14 @@ def render_markdown(report: Report, figures: Mapping[str, str] | None = None) ->
             "process.",
             "",
         ]
-    elif len(report.runs) > 1:
+    elif len(report.runs) > 1 and report.ranks is None:
         lines += [
             "The runs did not take turns in one process, so no speedup is given: the machine's "
             "own drift stands between them.",
             "",
         ]
+    if report.ranks is not None:
+        lines += _ranks_section(report.ranks)
     for caption, link in (figures or {}).items():
         lines += [f"![{_safe(caption)}]({link})", "", f"*{_safe(caption)}*", ""]
     for run in report.runs:
@@ -71,6 +77,12 @@ def _verdicts(report: Report) -> list[str]:
         for verdict in report.runs[0].verdicts
     ):
         lines.append(f"- Measured: {_safe(comparison_sentence(report.comparison), 400)}.")
+    return [*lines, ""]
+
+
+def _ranks_section(ranks: RanksFindings) -> list[str]:
+    lines = [*_markdown_table(rank_table(ranks)), "### Gaps between the ranks", ""]
+    lines += [f"- {_safe(gap, 400)}" for gap in ranks.gaps] or ["- none"]
     return [*lines, ""]
 
 

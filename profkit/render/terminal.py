@@ -7,6 +7,7 @@ from rich.text import Text
 
 from ..schema.findings import EndingKind, Report
 from ..schema.run import COMPLETED
+from .ranks import rank_sentences, rank_table
 from .tables import Table, drilldown_table, stage_table
 from .units import one_line, times
 from .wording import (
@@ -43,6 +44,11 @@ def print_report(report: Report, console: Console) -> None:
         speedup = f"{one_line(compared.other)} over {one_line(compared.base)}"
         _line(console, "speedup", f"{speedup}: {times(compared.speedup)}")
     console.print()
+    if report.ranks is not None:
+        _table(console, rank_table(report.ranks))
+        for text in rank_sentences(report.ranks):
+            _line(console, "ranks", text, "bold")
+        console.print()
     for run in report.runs:
         comparison = report.comparison if run is first else None
         main, *others = run.verdicts
@@ -58,6 +64,8 @@ def print_report(report: Report, console: Console) -> None:
     console.print()
     costs = "; ".join(f"{name}: {text}" for name, text in probe_cost(first))
     _line(console, "probes cost", costs)
+    for gap in () if report.ranks is None else report.ranks.gaps:
+        _line(console, "gap, ranks", one_line(gap, 300))
     for run in report.runs:
         if run.ending.kind is EndingKind.RECORDED and run.manifest.ended != COMPLETED:
             _line(console, f"ended, {one_line(run.manifest.name, 30)}", ending_line(run.ending))

@@ -152,7 +152,12 @@ def _insufficient_reason(verdict: Verdict, run: RunFindings) -> str:
     return f"the 95 % interval of {name} is {percent(seen.value)} of its value wide"
 
 
+def _rank_reason(verdict: Verdict, run: RunFindings) -> str:
+    return f"{percent(verdict.at_stake_share)} of the step waits for other ranks"
+
+
 _REASONS = {
+    "rank-bound": _rank_reason,
     "input-bound": _input_reason,
     "contended": _contention_reason,
     "compute-bound": _compute_reason,

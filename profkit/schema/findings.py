@@ -4,25 +4,14 @@ from dataclasses import dataclass
 from enum import Enum
 
 from .drilldown import Drilldown
+from .estimate import Estimate as Estimate
+from .ranks import RanksFindings
 from .run import RunManifest
 from .stage import Stage
 from .steps import MarkTable
 
-REPORT_SCHEMA = 1
-"""Version of the JSON report. History: 1, the first one (2026-11)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value with its 95 % interval and the number of blocks that it rests on.
-
-    `low` and `high` are None where too few blocks were there to tell.
-    """
-
-    value: float
-    low: float | None
-    high: float | None
-    blocks: int
+REPORT_SCHEMA = 2
+"""Version of the JSON report. History: 1, the first one (2026-11); 2, `ranks` (2026-11)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +46,8 @@ class Breakdown:
             first that holds in this order.
         evaluation: batches on which nothing was trained; `evaluation_ns` is what they took.
         samples_per_s: None where the batch size is not known.
+        rank_wait_share: part of the step that the host waits for other ranks, whatever the stage;
+            None where that was not watched.
     """
 
     steps: Summary | None
@@ -70,6 +61,7 @@ class Breakdown:
     evaluation_ns: int
     samples_per_s: float | None
     stages: dict[Stage, StageFinding | None]
+    rank_wait_share: Estimate | None = None
 
     def share(self, *stages: Stage) -> float:
         """Part of the step that these stages hold together; 0 where not observed."""
@@ -191,7 +183,12 @@ class RunFindings:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """Any number of runs, and the comparison of the first two where they took turns."""
+    """Any number of runs, and the comparison of the first two where they took turns.
+
+    Where the ranks of one launch are reported, `runs` holds the lowest of them and the first
+    straggler only, and `ranks` is about all of them.
+    """
 
     comparison: Comparison | None
     runs: tuple[RunFindings, ...]
+    ranks: RanksFindings | None = None

@@ -7,7 +7,7 @@ SCHEMA_VERSION = 2
 compilation or interrupted; ranks; what lay apart from the steps (2026-11)."""
 
 COMPLETED = "completed"
-"""How a run ended that went through to its end."""
+"""How a run ended whose loop ran to its end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
 """Runs a user's program observed: what `profkit run` does."""
 
 import os
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import psutil
 from ..errors import InputError
 from ..probe.command import shown_command
 from ..probe.environment import read_environment
+from ..probe.import_watch import when_imported
 from ..probe.launcher import read_rank
 from ..probe.liveness import process_facts
 from ..schema.run import SCHEMA_VERSION, RankFacts, RunManifest
@@ -27,7 +27,6 @@ from ..store.run_directory import (
 )
 from .as_main import run_as_main
 from .ending import Ending
-from .import_watch import when_imported
 from .signals import note_death
 from .target import Target, check_target
 
@@ -46,6 +45,7 @@ class RunOrder:
         steps: how many to time; the program then goes on unobserved. None for all.
         overwrite: replace what profkit wrote to `out` before.
         stop: end the program after those steps.
+        quiet: say nothing unless something fails.
     """
 
     target: Target
@@ -54,6 +54,7 @@ class RunOrder:
     steps: int | None
     overwrite: bool
     stop: bool = False
+    quiet: bool = False
 
 
 def run_observed(
@@ -90,12 +91,12 @@ def run_observed(
     else:
         path = rank_directory(root, rank)
         create_rank_directory(root, rank, force=order.overwrite)
-    if rank is None or rank.rank == 0:
+    if (rank is None or rank.rank == 0) and not order.quiet:
         say(f"recording to {os.path.relpath(root)}")
     # From here on a report can be made, and says so where the process was killed at once.
     command = shown_command(_command(order.target))
     started_at = now.isoformat(timespec="seconds")
-    name = order.target.stem if rank is None else f"rank {rank.rank}"
+    name = order.target.stem
     write_manifest(path, _first_manifest(name, command, started_at, rank))
     note = note_death(path)
     seen: list[Observation] = []
@@ -103,7 +104,6 @@ def run_observed(
 
     def observe(_: ModuleType) -> None:
         from ..observation import Observation, Order
-        from ..probe.compilation import COMPILER, watch_compilation
 
         observation = Observation(
             Order(
@@ -115,16 +115,11 @@ def run_observed(
                 steps=order.steps,
                 rank=rank,
             ),
-            stderr_line,
+            say,
             enough=stop if order.stop else None,
         )
         seen.append(observation)
         observation.begin()
-        when_imported(
-            COMPILER,
-            lambda module: watch_compilation(observation.clock, module),
-            lambda error: observation.recorder.gap(f"compilation is not seen: {error}"),
-        )
 
     def stop() -> None:
         seen[0].end(f"stopped by profkit after {order.steps} steps")
@@ -132,7 +127,7 @@ def run_observed(
 
     def fail(error: Exception) -> None:
         failures.append(error)
-        stderr_line(f"nothing is recorded: {error}; the program goes on")
+        say(f"nothing is recorded: {error}; the program goes on")
 
     def finish(ending: Ending) -> None:
         note.forget()
@@ -142,7 +137,7 @@ def run_observed(
                 say("torch was never imported: there is nothing to report")
             return
         seen[0].end(ending.words)
-        if rank is None or rank.rank == 0:
+        if (rank is None or rank.rank == 0) and not order.quiet:
             summarize(root)
 
     when_imported("torch", observe, fail)
@@ -196,13 +191,3 @@ def _remove_empty_run(path: Path) -> None:
     with suppress(OSError):
         (path / MANIFEST).unlink()
         path.rmdir()
-
-
-def stderr_line(text: str) -> None:
-    """Tell the user something beside the program's own output."""
-    stream = sys.stderr
-    try:
-        stream.write(f"profkit: {text}\n")
-        stream.flush()
-    except Exception:  # closed, or replaced by who knows what: not worth a training run
-        return

@@ -14,6 +14,7 @@ import msgspec
 
 from ..errors import ProbeError, ProfkitError
 from ..probe import pass_sizes
+from ..probe.import_watch import when_imported
 from ..schema.run import ProbeFacts
 from ..schema.stage import Stage
 from ..store.names import PASS_FACTS
@@ -21,7 +22,6 @@ from ..store.passes import LINES, STACKS, TORCH
 from ..store.run_directory import write_file
 from .as_main import run_as_main
 from .ending import Ending
-from .import_watch import when_imported
 from .running import StopProgram
 from .target import Target, check_target
 
@@ -138,7 +138,7 @@ class _Pass:
                 capacity=1,
                 between=self._advance,
             )
-        self._hooks = Hooks(self._clock, exact_frames=True)
+        self._hooks = Hooks(self._clock)
         if order.probe == "lines":
             (order.run / LINES).mkdir(parents=True, exist_ok=True)
             self._hooks.on_loader = self._meet_loader

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import InputError
-from .import_watch import find_spec
+from ..probe.import_watch import find_spec
 
 _REWRITING = ("__path__", "sys.modules", "meta_path")
 """Words in a package's source after which only importing it tells what modules it has."""

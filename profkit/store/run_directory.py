@@ -15,11 +15,11 @@ import msgspec
 from ..errors import OutputError, RunError
 from ..schema.run import SCHEMA_VERSION, RankFacts, RunManifest
 from .death_notes import DEATH_NOTES
-from .names import MANIFEST, MARKS, REFERENCE, SET_MANIFEST, STEPS
+from .names import MANIFEST, MARKS, REFERENCE, SET_MANIFEST, STEPS, SUMMARY
 from .windows import SAMPLES
 
 _OWN_NAMES = frozenset(
-    {MANIFEST, STEPS, MARKS, REFERENCE, SET_MANIFEST}
+    {MANIFEST, STEPS, MARKS, REFERENCE, SET_MANIFEST, SUMMARY}
     | {"passes", SAMPLES, "figures", "report.md", "tensorboard"}
     | {*DEATH_NOTES.values()}
 )

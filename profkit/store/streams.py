@@ -25,7 +25,7 @@ _STEP_COLUMNS = (
     "samples",
     "flags",
 )
-_STEP_SCHEMA = pa.schema([(name, pa.int64()) for name in _STEP_COLUMNS])
+STEP_SCHEMA = pa.schema([(name, pa.int64()) for name in _STEP_COLUMNS])
 _MARK_COLUMNS = ("step", "stage", "start_ns", "end_ns")
 _MARK_SCHEMA = pa.schema([(name, pa.int64()) for name in _MARK_COLUMNS])
 
@@ -48,19 +48,10 @@ class RunWriter:
         """
         if os.getpid() != self._owner:  # a fork has no business in its parent's files
             return
-        wait = steps.collective_wait_ns
-        columns = [
-            _column(steps.start_ns),
-            _column(steps.end_ns),
-            *(_column(steps.stage_ns[:, i], steps.marked[:, i]) for i in range(len(STAGES))),
-            pa.nulls(len(steps), pa.int64()) if wait is None else _column(wait),
-            _column(steps.samples, steps.samples >= 0),
-            _column(steps.flags),
-        ]
-        self._write(name, pa.record_batch(columns, schema=_STEP_SCHEMA))
+        self._write(name, pa.record_batch(step_columns(steps), schema=STEP_SCHEMA))
         if marks is not None and len(marks):
             parts = (marks.step, marks.stage, marks.start_ns, marks.end_ns)
-            batch = pa.record_batch([_column(part) for part in parts], schema=_MARK_SCHEMA)
+            batch = pa.record_batch([column(part) for part in parts], schema=_MARK_SCHEMA)
             self._write(MARKS, batch)
 
     def _write(self, name: str, batch: pa.RecordBatch) -> None:
@@ -87,7 +78,7 @@ class RunWriter:
         self._streams.clear()
 
 
-def _column(values: Int64Array, known: BoolArray | None = None) -> pa.Array:
+def column(values: Int64Array, known: BoolArray | None = None) -> pa.Array:
     """Integers as Arrow has them; null where they are not known.
 
     `pa.array` would do, but imports pandas the first time: 0.3 s within somebody's training.
@@ -97,6 +88,19 @@ def _column(values: Int64Array, known: BoolArray | None = None) -> pa.Array:
         packed = pa.py_buffer(np.packbits(known, bitorder="little"))
     content = pa.py_buffer(np.ascontiguousarray(values, np.int64))
     return pa.Array.from_buffers(pa.int64(), len(values), [packed, content])
+
+
+def step_columns(steps: StepTable) -> list[pa.Array]:
+    """Steps as the columns of `STEP_SCHEMA`; null where absent."""
+    wait = steps.collective_wait_ns
+    return [
+        column(steps.start_ns),
+        column(steps.end_ns),
+        *(column(steps.stage_ns[:, i], steps.marked[:, i]) for i in range(len(STAGES))),
+        pa.nulls(len(steps), pa.int64()) if wait is None else column(wait),
+        column(steps.samples, steps.samples >= 0),
+        column(steps.flags),
+    ]
 
 
 def _write_whole(stream: int, buffer: pa.Buffer) -> None:
@@ -116,8 +120,17 @@ def _write_whole(stream: int, buffer: pa.Buffer) -> None:
         raise
 
 
-def _read_batches(path: Path, schema: pa.Schema, gaps: list[str]) -> pa.Table | None:
-    """All whole batches of a stream; a torn last one is named in `gaps`."""
+def read_batches(path: Path, schema: pa.Schema, gaps: list[str]) -> pa.Table | None:
+    """All whole batches of a stream, on disk still; None where there is none.
+
+    Args:
+        path: the stream.
+        schema: what its columns must be.
+        gaps: what was cut short is named here.
+
+    Raises:
+        RunError: the stream is damaged, or not profkit's.
+    """
     if not path.exists():
         return None
     batches = []
@@ -153,25 +166,26 @@ def read_steps(path: Path, gaps: list[str]) -> StepTable | None:
     Raises:
         RunError: the stream is damaged, or not profkit's.
     """
-    table = _read_batches(path, _STEP_SCHEMA, gaps)
-    if table is None:
-        return None
-    columns = [_numbers(table, f"{stage.value}_ns", 0) for stage in STAGES]
-    marked = [
-        table.column(f"{stage.value}_ns").is_valid().to_numpy(zero_copy_only=False)
-        for stage in STAGES
-    ]
-    wait = table.column("collective_wait_ns")
+    table = read_batches(path, STEP_SCHEMA, gaps)
+    return None if table is None else steps_from(table, path)
+
+
+def steps_from(table: pa.Table, path: Path) -> StepTable:
+    """Columns of `STEP_SCHEMA` as steps; `path` is what an error names.
+
+    Raises:
+        RunError: the stages do not sum to their step.
+    """
+    stages = [numbers(table, f"{stage.value}_ns", 0) for stage in STAGES]
+    wait, waited = numbers(table, "collective_wait_ns", 0)
     steps = StepTable(
-        start_ns=_numbers(table, "start_ns", 0),
-        end_ns=_numbers(table, "end_ns", 0),
-        stage_ns=np.stack(columns, axis=1),
-        marked=np.stack(marked, axis=1).astype(np.bool_),
-        collective_wait_ns=(
-            None if wait.null_count == len(wait) else _numbers(table, "collective_wait_ns", 0)
-        ),
-        samples=_numbers(table, "samples", -1),
-        flags=_numbers(table, "flags", 0),
+        start_ns=numbers(table, "start_ns", 0)[0],
+        end_ns=numbers(table, "end_ns", 0)[0],
+        stage_ns=np.stack([taken for taken, _ in stages], axis=1),
+        marked=np.stack([known for _, known in stages], axis=1),
+        collective_wait_ns=wait if waited.any() else None,
+        samples=numbers(table, "samples", -1)[0],
+        flags=numbers(table, "flags", 0)[0],
     )
     if bool((steps.stage_ns.sum(axis=1) != steps.step_ns).any()):
         raise RunError(f"{path} is damaged: stages do not sum to their step; record it again")
@@ -180,13 +194,26 @@ def read_steps(path: Path, gaps: list[str]) -> StepTable | None:
 
 def read_marks(path: Path, gaps: list[str]) -> MarkTable:
     """The segments of a stream; see `read_steps`."""
-    table = _read_batches(path, _MARK_SCHEMA, gaps)
+    table = read_batches(path, _MARK_SCHEMA, gaps)
     if table is None:
         return MarkTable.empty()
-    return MarkTable(*(_numbers(table, name, 0) for name in _MARK_COLUMNS))
+    return MarkTable(*(numbers(table, name, 0)[0] for name in _MARK_COLUMNS))
 
 
-def _numbers(table: pa.Table, name: str, absent: int) -> Int64Array:
-    column = table.column(name).fill_null(absent)
-    numbers: Int64Array = column.to_numpy()
-    return numbers
+def numbers(table: pa.Table, name: str, absent: int) -> tuple[Int64Array, BoolArray]:
+    """A column's integers, `absent` where they are null, and where they are known.
+
+    From its buffers, for the reason that `_column` has.
+    """
+    parts, masks = [np.zeros(0, np.int64)], [np.zeros(0, np.bool_)]
+    for chunk in table.column(name).chunks:
+        validity, content = chunk.buffers()
+        rows = slice(chunk.offset, chunk.offset + len(chunk))
+        known = np.ones(len(chunk), np.bool_)
+        if validity is not None:
+            bits = np.frombuffer(validity, np.uint8)
+            known = np.unpackbits(bits, bitorder="little").astype(np.bool_)[rows]
+        values = np.frombuffer(content, np.int64)[rows]
+        parts.append(np.where(known, values, absent))
+        masks.append(known)
+    return np.concatenate(parts), np.concatenate(masks)

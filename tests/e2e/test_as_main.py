@@ -172,7 +172,7 @@ def test_importing_it_loads_nothing_that_a_program_may_want_to_prepare(programs:
     programs.write(
         "check.py",
         "import sys\n"
-        "import profkit.scripts.as_main, profkit.scripts.import_watch, profkit.scripts.signals\n"
+        "import profkit.scripts.as_main, profkit.probe.import_watch, profkit.scripts.signals\n"
         "print([name for name in ('torch', 'numpy', 'pyarrow', 'click') if name in sys.modules])\n",
     )
     assert programs.python("check.py").stdout == "[]\n"

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from profkit.scripts.import_watch import when_imported
+from profkit.probe.import_watch import when_imported
 from programs import PROJECT
 
 
@@ -162,7 +162,7 @@ def test_what_the_act_raises_never_breaks_the_import(
 
 def test_an_import_under_way_is_said_to_be_too_late(place: Path) -> None:
     (place / "watched_k.py").write_text(
-        "from profkit.scripts.import_watch import when_imported\n"
+        "from profkit.probe.import_watch import when_imported\n"
         "errors = []\n"
         "when_imported('watched_k', errors.clear, errors.append)\n"
     )
@@ -206,7 +206,7 @@ def test_threads_that_import_at_once_are_told_once() -> None:
     # In a process of its own: `numpy` can be imported only once in each.
     program = """
 import sys, threading
-from profkit.scripts.import_watch import when_imported
+from profkit.probe.import_watch import when_imported
 told = []
 when_imported("numpy", lambda module: told.append(module.__name__))
 when_imported("numpy.random", lambda module: told.append(module.__name__))
