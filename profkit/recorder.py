@@ -141,7 +141,10 @@ class Recorder:
         clock.flush()
         self._writer.close()
         if self.manifest.rank is not None and not self._broken:
-            self._guard(lambda: summarize_run(self.path))
+            try:
+                summarize_run(self.path)
+            except Exception as error:  # the steps are there: the report reads them instead
+                self._tell_once(f"the rank's summary cannot be written to {self.path}", error)
         self._ended = True
         if clock.foreign_steps:
             self.gap(f"{clock.foreign_steps} loops in other threads were not recorded")
