@@ -1,6 +1,6 @@
 """What recording costs: `python -m experiments.overhead` writes reports/overhead.md.
 
-Nothing else may run on the machine meanwhile. Takes about five minutes on two cores.
+Nothing else may run on the machine meanwhile. Takes about twelve minutes on two cores.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import torch
 import profkit
 
 from .measured import head, spread
+from .run_overhead import measure_long, measure_steps, measure_wall
 
 REPORT = Path("reports", "overhead.md")
 TARGET_US = 10.0
@@ -206,6 +207,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000, help="steps a block")
     parser.add_argument("--long", type=int, default=1_000_000, help="steps of the memory run")
     parser.add_argument("--starts", type=int, default=30)
+    parser.add_argument("--walls", type=int, default=6, help="pairs of short runs")
+    parser.add_argument("--wall-seconds", type=float, default=10.0, help="training of each")
     parser.add_argument("-o", "--output", type=Path, default=REPORT)
     parser.add_argument("--one", type=Path, metavar="RUN", help="one process of the marks, as JSON")
     given = parser.parse_args()
@@ -216,11 +219,16 @@ def main() -> None:
         marks = measure_marks(Path(scratch), given.processes, given.pairs, given.steps)
         memory = measure_memory(Path(scratch, "memory"), given.long)
         starts = measure_start(given.starts)
+        hooks = [
+            *measure_steps(Path(scratch)),
+            *measure_long(Path(scratch, "long"), given.long),
+            *measure_wall(Path(scratch), given.walls, given.wall_seconds),
+        ]
         begin = head(
             "What recording costs", "python -m experiments.overhead", Path(scratch, "memory")
         )
     given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text("\n".join([*begin, *marks, *memory, *starts]))
+    given.output.write_text("\n".join([*begin, *marks, *memory, *starts, *hooks]))
     print(given.output)
 
 

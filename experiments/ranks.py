@@ -19,7 +19,6 @@ import numpy as np
 import numpy.typing as npt
 
 import profkit
-from profkit import api
 from profkit.recorder import new_manifest
 from profkit.schema.ranks import RankSummary
 from profkit.schema.run import COMPLETED, RankFacts, RunManifest
@@ -209,7 +208,7 @@ def judge(
     """What the report says of one case: written to disk, read back, as a program would."""
     with tempfile.TemporaryDirectory(dir=scratch) as place:
         write_launch(Path(place), base, make_up(case, world, steps), world, summaries=True)
-        ranks = json.loads(api.render(profkit.report(place), "json"))["ranks"]
+        ranks = json.loads(profkit.render_report(profkit.report(place), "json"))["ranks"]
     stage = None if case.stage is None else case.stage.value
     named = [(one["rank"], one["stage"]) for one in ranks["stragglers"]]
     right = named == [(case.rank, stage)]

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import profkit
-from profkit.workloads.torchvision_repair import repair_torchvision
+from profkit.workloads.torchvision_repair import import_torchvision
 
 from .measured import spread
 
@@ -86,7 +86,7 @@ def tiny(loader: bool) -> Callable[[int], None]:
 
 def resnet() -> Callable[[int], None]:
     """ResNet-18 on images of 224 x 224, batch 8."""
-    repair_torchvision()
+    import_torchvision()
     from torchvision.models import resnet18
 
     return _trained(resnet18(), torch.randn(8, 3, 224, 224), loader=True)
@@ -133,13 +133,13 @@ def measure_steps(scratch: Path) -> list[str]:
         "included, opening the run is not. Added: median over pairs (95 % interval, bootstrap over "
         "pairs).",
         "",
-        "| loop | threads | pairs × steps | plain step, ms | added, µs a step | added, % of the step |",
+        "| loop | threads | pairs × steps | plain step, ms | added, µs a step | added, % of it |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     verdicts = []
     for name, make, one_thread, steps, pairs, target in (
-        ("Linear(8, 8), DataLoader", lambda: tiny(True), True, 1000, 40, None),
-        ("Linear(8, 8), no loader", lambda: tiny(False), True, 1000, 40, None),
+        ("Linear(8, 8), DataLoader", lambda: tiny(True), True, 5000, 20, None),
+        ("Linear(8, 8), no loader", lambda: tiny(False), True, 5000, 20, None),
         ("ResNet-18, batch 8", resnet, False, 3, 24, SHARE_TARGET),
         ("1,000 submodules", many_modules, True, 20, 40, SHARE_TARGET),
     ):
@@ -219,11 +219,8 @@ def measure_wall(scratch: Path, pairs: int, seconds: float) -> list[str]:
     walls: dict[bool, list[float]] = {False: [], True: []}
     for pair in range(pairs):
         for hooked in order.sample((False, True), 2):
-            start = (
-                [*profkit_run, "--out", str(scratch / f"wall-{pair}")]
-                if hooked
-                else [sys.executable]
-            )
+            out = ["--out", str(scratch / f"wall-{pair}")]
+            start = [*profkit_run, *out] if hooked else [sys.executable]
             began = time.perf_counter()
             subprocess.run([*start, str(script)], **_QUIET)
             walls[hooked].append(time.perf_counter() - began)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .analyze.quantity import Measurement, Quantity
-    from .api import describe_machine, observe, record, render, report
+    from .api import describe_machine, observe, record, render_report, report
     from .errors import ProfkitError
     from .measurement import measure
     from .observation import watch
@@ -26,7 +26,7 @@ _HOMES = {
     "measure": "measurement",
     "observe": "api",
     "record": "api",
-    "render": "api",
+    "render_report": "api",
     "report": "api",
     "watch": "observation",
 }
@@ -41,7 +41,7 @@ __all__ = [
     "measure",
     "observe",
     "record",
-    "render",
+    "render_report",
     "report",
     "watch",
 ]

@@ -9,19 +9,21 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from .analyze.breakdown import break_down
-from .analyze.compare import compare, contention
+from .analyze.compare import compare, contention, unknown_contention
 from .diagnose.situation import Situation
 from .diagnose.stragglers import judge_ranks
 from .diagnose.verdict import add_comparison, judge
 from .errors import InputError, OutputError, ProfkitError, RunError
 from .probe.command import shown_command
 from .recorder import Recorder
+from .render.wording import ending_line
 from .schema.drilldown import Drilldown
-from .schema.findings import Report, RunFindings
+from .schema.findings import EndingKind, Report, RunFindings
 from .schema.ranks import RanksFindings
 from .schema.record import RunRecord
 from .schema.run import COMPLETED
 from .schema.stage import STAGES, Stage
+from .scripts.run_ending import read_ending
 from .scripts.target import check_target
 from .scripts.tracing import ScriptOrder
 from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
@@ -45,7 +47,7 @@ __all__ = [
     "describe_machine",
     "observe",
     "record",
-    "render",
+    "render_report",
     "report",
     "save_text",
     "trace",
@@ -258,7 +260,7 @@ def write_report(directory: Path, found: Report) -> Path:
     return path
 
 
-def render(found: Report, form: str = "md") -> str:
+def render_report(found: Report, form: str = "md") -> str:
     """A report as text: `md` or `json`.
 
     Raises:
@@ -328,8 +330,9 @@ def _findings(run: Path, recorded: RunRecord) -> RunFindings:
     manifest = recorded.manifest
     gaps = [*manifest.gaps, *recorded.reading_gaps]
     gaps += [probe.gap for probe in manifest.probes if probe.gap is not None]
-    if manifest.ended is None:
-        gaps.append("no end was recorded: the run was killed, or still goes on")
+    ending = read_ending(run, recorded)
+    if ending.kind is not EndingKind.RECORDED:
+        gaps.append(ending_line(ending))
     breakdown = break_down(recorded.steps)
     asked = _asked_stages(manifest.asked_stage)
     stages = tuple(stage for stage in asked if breakdown.stages[stage] is not None)
@@ -338,6 +341,8 @@ def _findings(run: Path, recorded: RunRecord) -> RunFindings:
     drilldown, idle = _drill_down(run, recorded, stages, gaps)
     drilldown = (*_places(run, recorded, breakdown.disturbed, gaps), *drilldown)
     seen = contention(recorded)
+    if (unknown := unknown_contention(recorded)) is not None:
+        gaps.append(unknown)
     situation = Situation(manifest, breakdown, seen, idle)
     if situation.on_device and idle is None:
         gaps.append(
@@ -346,6 +351,7 @@ def _findings(run: Path, recorded: RunRecord) -> RunFindings:
         )
     return RunFindings(
         manifest=manifest,
+        ending=ending,
         breakdown=breakdown,
         contention=seen,
         verdicts=judge(situation),

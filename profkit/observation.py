@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import psutil
-
 from .probe.compilation import COMPILER, watch_compilation
 from .probe.environment import read_environment
 from .probe.heartbeat import Heartbeat
 from .probe.hooks import Hooks
 from .probe.import_watch import when_imported
-from .probe.launcher import machine_digest
+from .probe.liveness import process_facts
 from .probe.loop_clock import LoopClock
 from .probe.marks import Listener, Sink, StageClock
 from .probe.sample_windows import SampleWindows
@@ -22,7 +20,6 @@ from .recorder import Recorder
 from .schema.run import (
     SCHEMA_VERSION,
     Apart,
-    ProcessFacts,
     RankFacts,
     RunManifest,
 )
@@ -217,7 +214,7 @@ class Observation:
             manifest,
             device=clock.device,
             environment=environment,
-            loader=manifest.loader or self.hooks.loaders.get(clock.training_loop),
+            loader=manifest.loader or self.hooks.training_loader,
             apart=_apart(clock),
         )
         if changed != manifest:
@@ -317,7 +314,6 @@ def _apart(clock: LoopClock) -> tuple[Apart, ...]:
 
 
 def _manifest(order: Order) -> RunManifest:
-    process = psutil.Process()
     return RunManifest(
         schema=SCHEMA_VERSION,
         name=order.name,
@@ -327,5 +323,5 @@ def _manifest(order: Order) -> RunManifest:
         device=None,
         environment=read_environment(ask_for_devices=False),
         rank=order.rank,
-        process=ProcessFacts(process.pid, process.create_time(), machine_digest()),
+        process=process_facts(),
     )

@@ -51,6 +51,22 @@ def contention(run: RunRecord) -> Contention | None:
     )
 
 
+def unknown_contention(run: RunRecord) -> str | None:
+    """What is left open where workers and threads want more cores than there are, in a sentence.
+
+    None where they do not, or where a reference without workers tells what it costs.
+    """
+    loader, environment = run.manifest.loader, run.manifest.environment
+    workers = 0 if loader is None else loader.num_workers or 0
+    threads, cores = environment.intra_op_threads, environment.hardware.usable_cores
+    if not workers or threads is None or workers + threads <= cores or contention(run) is not None:
+        return None
+    return (
+        f"loader workers ({workers}) and intra-op threads ({threads}) share {cores} cores: whether "
+        "they slow the model down (contended) is not known without the same loop at 0 workers"
+    )
+
+
 def _model_ns(steps: StepTable) -> Int64Array:
     taken: Int64Array = steps.stage_ns[:, _MODEL_COLUMNS].sum(axis=1)
     return taken

@@ -26,7 +26,7 @@ def report(runs: tuple[Path, ...], form: str, output: Path | None, force: bool) 
     """Render run directories, or directories that hold some; needs no torch."""
     from .. import api
 
-    text = api.render(api.report(*runs), form)
+    text = api.render_report(api.report(*runs), form)
     if output is None:
         click.echo(text, nl=False)
         return

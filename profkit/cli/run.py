@@ -33,7 +33,7 @@ DEFAULT_WARMUP = 10
     help="First training steps to leave out of the times.",
 )
 @click.option("--force", is_flag=True, help="Replace what profkit wrote to --out before.")
-@click.option("--quiet", is_flag=True, help="Print nothing of profkit's own but errors.")
+@click.option("--quiet", is_flag=True, help="Say nothing unless something fails.")
 @click.option("--stop", is_flag=True, hidden=True)
 @click.option("--probe", type=click.Choice(PROBES), hidden=True)
 @click.option("--into", type=click.Path(path_type=Path), hidden=True)
@@ -71,10 +71,7 @@ def run(
         from ..scripts.script_pass import PassOrder, run_pass
 
         run_pass(PassOrder(target, probe, into, tensorboard, device, step_ns, workers))
-    order = RunOrder(target, out, warmup, steps, force, stop)
-    if quiet:
-        run_observed(order, lambda text: None, lambda path: None)
-    run_observed(order, tell, _summarize)
+    run_observed(RunOrder(target, out, warmup, steps, force, stop, quiet), tell, _summarize)
 
 
 def make_target(module: bool, script: str, arguments: tuple[str, ...]) -> Target:

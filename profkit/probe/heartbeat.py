@@ -1,9 +1,11 @@
 """A thread that wakes up now and then, for what must happen while a loop pauses."""
 
+import contextlib
 import os
-import threading
 import weakref
+from _thread import start_new_thread
 from collections.abc import Callable
+from threading import Event, RLock, get_ident
 
 _alive: "weakref.WeakSet[Heartbeat]" = weakref.WeakSet()
 _fork_hooks_set = False
@@ -13,14 +15,22 @@ class Heartbeat:
     """Calls `act` every `period_s` seconds from a thread of its own until it is stopped.
 
     It stands still around a fork: a child of a process with several threads may find locks that
-    nobody will ever release, and Python warns about it.
+    nobody will ever release, and Python warns about it. The thread is not known to `threading`: a
+    program that waits for all threads that there are would wait for this one forever.
+
+    Args:
+        act: what it raises ends the thread without a word.
+        period_s: pause between two calls.
     """
 
     def __init__(self, act: Callable[[], None], period_s: float) -> None:
         self._act = act
         self._period_s = period_s
-        self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._halt: Event | None = None
+        self._done = Event()
+        self._ident = 0
+        # Reentrant: a signal's handler may end the program while this is held.
+        self._changing = RLock()
 
     def start(self) -> None:
         """Begin, in this process."""
@@ -37,24 +47,32 @@ class Heartbeat:
         self._pause()
 
     def _run(self) -> None:
-        self._stopping = threading.Event()
-        thread = threading.Thread(target=self._beat, name="profkit", daemon=True)
-        try:
-            thread.start()
-        except RuntimeError:  # no thread to be had: what is due then waits for the next step
-            return
-        self._thread = thread
+        with self._changing:
+            # Two threads may fork at once: whoever comes back first has set it going.
+            if self not in _alive or self._halt is not None:
+                return
+            halt, done = Event(), Event()
+            try:
+                start_new_thread(self._beat, (halt, done))
+            except RuntimeError:  # no thread to be had: what is due then waits for the next step
+                return
+            self._halt, self._done = halt, done
 
     def _pause(self) -> None:
-        thread, self._thread = self._thread, None
-        self._stopping.set()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join()
+        with self._changing:
+            halt, self._halt = self._halt, None
+            done, ident = self._done, self._ident
+        if halt is not None:
+            halt.set()
+            if ident != get_ident():
+                done.wait()
 
-    def _beat(self) -> None:
-        stopping = self._stopping
-        while not stopping.wait(self._period_s):
-            self._act()
+    def _beat(self, halt: Event, done: Event) -> None:
+        self._ident = get_ident()
+        with contextlib.suppress(BaseException):
+            while not halt.wait(self._period_s):
+                self._act()
+        done.set()
 
 
 def _pause_all() -> None:

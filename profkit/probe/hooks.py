@@ -7,6 +7,7 @@ kept recognisable to them.
 """
 
 import functools
+import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -17,7 +18,8 @@ from torch import nn
 from ..schema.run import LoaderFacts
 from ..schema.stage import STAGES, Stage
 from .loop_clock import LoopClock
-from .marks import name_frame, named_frame
+from .marks import name_frame
+from .module_call import module_call
 from .partition import LEAVE
 
 Function = Callable[..., Any]
@@ -33,12 +35,12 @@ class Hooks:
 
     Args:
         clock: what they report to.
-        exact_frames: whether a frame named after a stage is on the stack just while the clock
-            is in that stage; else modules called within other stages look like forward.
 
     Attributes:
         gaps: what could not be hooked here, in words.
         loaders: how the batches of each loader are made, by the key of its iterator.
+        trained_on: how those of the training loop were made, once its iterator is gone.
+        iterators: those that were asked for batches, by key, for as long as they live.
         on_loader: told a loader each time that it is about to be iterated, before its workers
             start; for probes that look into them.
         optimizers: the first few seen, for probes that look at their lines.
@@ -46,11 +48,12 @@ class Hooks:
         installed: whether the wrappers are in place.
     """
 
-    def __init__(self, clock: LoopClock, *, exact_frames: bool = False) -> None:
+    def __init__(self, clock: LoopClock) -> None:
         self.clock = clock
-        self._exact_frames = exact_frames
         self.gaps: list[str] = []
         self.loaders: dict[int, LoaderFacts] = {}
+        self.trained_on: LoaderFacts | None = None
+        self.iterators: dict[int, weakref.ref[Any]] = {}
         self.on_loader: Callable[[Any], None] | None = None
         self.on_module: Callable[[nn.Module], None] | None = None
         self.optimizers: dict[int, Any] = {}
@@ -102,6 +105,11 @@ class Hooks:
                 setattr(owner, name, original)
         while self._at_end:
             self._at_end.pop()()
+
+    @property
+    def training_loader(self) -> LoaderFacts | None:
+        """How the batches that were trained on last are made; None where no loader did."""
+        return self.loaders.get(self.clock.training_loop) or self.trained_on
 
     def on_uninstall(self, act: Callable[[], None]) -> None:
         """Have `act` called when the wrappers have gone away."""
@@ -184,45 +192,36 @@ class Hooks:
         push, now, listener = clock.push, clock.now, clock.listener
         modules, trained = clock.modules, clock.trained_modules
         keeps_gradients, meet = torch.is_grad_enabled, self._meet
-        # Where stacks are sampled by stage, modules that are called within another stage must
-        # not look like forward; else a call less is worth more.
-        frame = named_frame(Stage.FORWARD) if self._exact_frames else None
 
-        @functools.wraps(original)
-        def profkit_module_call(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            # First of all: a model may have thousands of modules inside the one that is called.
-            if clock.busy:
-                return original(self, *args, **kwargs)
-            if get_ident() != clock.thread and not clock.claim():
-                return original(self, *args, **kwargs)
+        def outermost(module: nn.Module, args: Any, kwargs: Any) -> Any:
+            if clock.busy or (get_ident() != clock.thread and not clock.claim()):
+                return original(module, *args, **kwargs)
             if not clock.step_is_open:
                 clock.begin()
-            if id(self) not in modules:
-                meet(self)
-            if self.training:
-                if id(self) not in trained:
-                    clock.trains(self)
+            if id(module) not in modules:
+                meet(module)
+            if module.training:
+                if id(module) not in trained:
+                    clock.trains(module)
             elif not keeps_gradients():
-                clock.evaluates(self)
+                clock.evaluates(module)
             clock.forwards += 1
             if listener is not None:
                 listener.stage_begins(_FORWARD)
             clock.busy = True
             push((_FORWARD, now()))
             try:
-                if frame is not None:
-                    return frame(original, self, *args, **kwargs)
-                return original(self, *args, **kwargs)
+                return original(module, *args, **kwargs)
             finally:
                 push((LEAVE, now()))
                 clock.busy = clock.stopped
                 if listener is not None:
                     listener.stage_ends()
 
-        if frame is None:
-            name_frame(profkit_module_call, Stage.FORWARD)
-        hide_from_compilers(profkit_module_call, original)
-        return profkit_module_call
+        name_frame(outermost, Stage.FORWARD)
+        call = module_call(clock, original, outermost)
+        hide_from_compilers(call, original)
+        return call
 
     def _meet(self, module: nn.Module) -> None:
         self.clock.meet(module)

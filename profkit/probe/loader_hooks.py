@@ -24,6 +24,15 @@ _TELLING = "_profkit_tells"
 
 def hook_loaders(hooks: Hooks) -> None:
     """Requests for batches, and the start of workers."""
+
+    def is_spent(key: int) -> bool:
+        iterator = hooks.iterators[key]() if key in hooks.iterators else None
+        try:
+            return iterator is not None and iterator._num_yielded >= len(iterator)
+        except Exception:  # one without a length, or of a torch unlike the known ones
+            return False
+
+    hooks.clock.is_spent = is_spent
     hooks.replace(_BaseDataLoaderIter, "__next__", lambda f: _next(hooks, f))
     hooks.replace(DataLoader, "__iter__", lambda f: _iter(hooks, f))
     # A subclass may fetch ahead in a generator of its own: its requests are what counts.
@@ -37,7 +46,8 @@ def _iter(hooks: Hooks, original: Function) -> Function:
     def iterate(self: Any) -> Any:
         # A loader around this one may ask for it within its own first request.
         waiting = clock.is_waiting
-        if (not clock.busy or waiting) and (get_ident() == clock.thread or clock.claim()):
+        seen = not clock.busy or waiting or clock.making
+        if seen and (get_ident() == clock.thread or clock.claim()):
             hooks.tell("on_loader", self)
             if self.num_workers:
                 clock.starts_workers(id(getattr(self, "_iterator", None)))
@@ -51,10 +61,17 @@ def _iter(hooks: Hooks, original: Function) -> Function:
 
 
 def _note(hooks: Hooks, key: int, loader: Any) -> None:
+    if key == hooks.clock.training_loop:
+        # Another iterator in the place of the one that was trained on.
+        hooks.trained_on = hooks.training_loader
+        hooks.clock.training_loop = 0
     if len(hooks.loaders) < MOST_LOADERS or key in hooks.loaders:
+        batch_size = _number(loader, "batch_size")
+        if batch_size is None:  # then a sampler of whole batches may tell
+            batch_size = _number(getattr(loader, "batch_sampler", None), "batch_size")
         hooks.loaders[key] = LoaderFacts(
             source=type(loader).__name__,
-            batch_size=_number(loader, "batch_size"),
+            batch_size=batch_size,
             num_workers=_number(loader, "num_workers"),
             prefetch_factor=_number(loader, "prefetch_factor"),
         )
@@ -72,10 +89,16 @@ def _outer_iter(hooks: Hooks, original: Function) -> Function:
 
     @functools.wraps(original)
     def iterate(self: Any) -> Iterator[Any]:
-        iterator: Iterator[Any] = original(self)
+        iterator: Iterator[Any]
+        if clock.busy or (get_ident() != clock.thread and not clock.claim()):
+            iterator = original(self)
+        else:
+            # It may ask for the first batch already, from the loader that it wraps.
+            iterator = clock.make(original, self)
         if clock.stopped or isinstance(iterator, _BaseDataLoaderIter):
             return iterator
         if _tells(hooks, type(iterator)):
+            clock.release(id(iterator))  # a loader that is its own iterator begins anew
             _note(hooks, id(iterator), self)
             return iterator
         return clock.watch(iterator, lambda key: _note(hooks, key, self))
@@ -96,8 +119,7 @@ def _tells(hooks: Hooks, kind: type) -> bool:
 
 
 def _next(hooks: Hooks, original: Function) -> Function:
-    clock = hooks.clock
-    watched: dict[int, weakref.ref[Any]] = {}
+    clock, watched = hooks.clock, hooks.iterators
 
     def forget(key: int, _: object) -> None:
         watched.pop(key, None)

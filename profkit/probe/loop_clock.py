@@ -23,7 +23,7 @@ _DATALOADER = STAGES.index(Stage.DATALOADER)
 _CLOSING = close_event(0, 0)
 _PER_SAMPLE = close_event(1, 0) - _CLOSING
 
-MOST_REQUESTS = 64
+MOST_REQUESTS = 1_024
 """Requests without any work between them that still make one step: batches fetched ahead, or a
 whole accumulation at once. A loop of more only reads data."""
 MOST_ROUNDS = 64
@@ -75,7 +75,10 @@ class LoopClock(StageClock):
         evaluation_ns, evaluation_batches: what evaluations within training steps took.
         foreign_trainings, foreign_requests: backward passes, and requests for batches, in other
             threads than the loop's.
-        training_loop: key of the iterator whose batches were trained on last, 0 without one.
+        training_loop: key of the iterator whose batches were trained on last, 0 before the first.
+        making: whether an iterator is being made that may itself fetch from others.
+        is_spent: told a key, says whether that iterator gave all that it has, though nobody has
+            asked it for its end yet.
     """
 
     def __init__(
@@ -110,6 +113,8 @@ class LoopClock(StageClock):
         self.foreign_requests = 0
         self.trained_steps = self.disturbed_steps = 0
         self.training_loop = 0
+        self.making = False
+        self.is_spent: Callable[[int], bool] = lambda key: False
         self._compiling_since = 0
         self._limit = None if limit is None else warmup + limit
         self._enough = enough
@@ -120,6 +125,7 @@ class LoopClock(StageClock):
         self._first = False
         self._requests = 0
         self._forwards_opened = self._trainings_opened = 0
+        self._serial_began = self._forwards_began = self._trainings_began = 0
         self._size: Callable[[Any], int] | None = None
         self._samples = -1
         self._adds = False
@@ -268,7 +274,9 @@ class LoopClock(StageClock):
 
     def starts_workers(self, key: int) -> None:
         """Loader workers start: whatever step is open is not only itself."""
-        if self.busy or self.thread != get_ident() or not self.step_is_open:
+        if self.busy and not self.making:
+            return
+        if self.thread != get_ident() or not self.step_is_open:
             return
         if key == self._owner:  # a persistent iterator begins anew: its last step has no end
             self._close(Flag.PARTIAL.value)
@@ -277,6 +285,15 @@ class LoopClock(StageClock):
             self._abandon()
         else:
             self.flag(Flag.INTERRUPTED)
+
+    def make(self, iterate: Callable[[Any], T], loader: Any) -> T:
+        """The iterator over a loader; what it fetches when it is made belongs to no step."""
+        self.busy = self.making = True
+        try:
+            return iterate(loader)
+        finally:
+            self.making = False
+            self.busy = self.stopped
 
     @property
     def is_waiting(self) -> bool:
@@ -304,6 +321,8 @@ class LoopClock(StageClock):
         self._owner = key
         self.is_headless = False
         self._first = True
+        self._serial_began = self.serial
+        self._forwards_began, self._trainings_began = self.forwards, self.trainings
         self._requests = 1
         self._open(OPEN)
         return False
@@ -318,7 +337,7 @@ class LoopClock(StageClock):
         if inner.trainings_asked != self.trainings:
             inner.trainings_asked = self.trainings
             inner.rounds += 1
-            if inner.rounds > MOST_ROUNDS:
+            if inner.rounds > MOST_ROUNDS or self._only_evaluates(inner):
                 self._close(Flag.PARTIAL.value)
                 self._end_loop()
                 return self._ask_otherwise(key)
@@ -327,12 +346,22 @@ class LoopClock(StageClock):
         self._enter()
         return True
 
+    def _only_evaluates(self, inner: _Inner) -> bool:
+        """Whether the loop that opens the steps had none that trained before an inner one began.
+
+        It went round at least once, or will not: an evaluation whose iterator was left lying.
+        """
+        if inner.trainings != self._trainings_began or inner.forwards == self._forwards_began:
+            return False
+        return self.serial - self._serial_began > 1 or self.is_spent(self._owner)
+
     def _judge(self, inner: _Inner) -> None:
         """A loop over another loader has ended: was it an evaluation?"""
         evaluated = self.forwards != inner.forwards and self.trainings == inner.trainings
         if inner.step == self.serial and evaluated and self._interrupts():
             self.evaluation_batches += inner.batches
             self.evaluation_ns += self.now() - inner.began_ns
+            inner.step = -1
 
     def _interrupts(self) -> bool:
         """Whether an evaluation in this step is none of its business, and the step flagged."""
@@ -491,6 +520,10 @@ class LoopClock(StageClock):
             return
         if self.listener is not None:
             self.listener.step_closes()
+        if self._inner:
+            # What is given up later, or never, is judged now.
+            for inner in list(self._inner.values()):
+                self._judge(inner)
         end = self.now()
         flags |= self._flags | self._sticky
         if self._first:
@@ -503,7 +536,7 @@ class LoopClock(StageClock):
                 flags |= Flag.WARMUP.value
             self.trained_steps += 1
             self.disturbed_steps += self._sticky != 0
-            self.training_loop = self._owner
+            self.training_loop = self._owner or self.training_loop
         self.push((_CLOSING + flags + self._samples * _PER_SAMPLE, end))
         self.step_is_open = False
         if self._due == 0:

@@ -236,7 +236,8 @@ class StageClock:
     def _drop_open(self) -> None:
         """Forget the step that is open: one that got no batch is none."""
         with self._cutting:
-            del self._events[self._closed() :]
+            if not self._flushing:
+                del self._events[self._closed() :]
 
     def _closed(self) -> int:
         """How many of the events belong to closed steps."""

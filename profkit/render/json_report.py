@@ -19,7 +19,7 @@ from ..schema.findings import (
 from ..schema.ranks import RanksFindings, Spread, Straggler
 from ..schema.run import ProbeFacts
 from .ranks import rank_sentences
-from .wording import verdict_sentence
+from .wording import ending_line, verdict_sentence
 
 
 def render_json(report: Report) -> str:
@@ -124,6 +124,7 @@ def _run(run: RunFindings, comparison: Comparison | None) -> dict[str, Any]:
             "command": manifest.command,
             "started_at": manifest.started_at,
             "ended": manifest.ended,
+            "ending": {"kind": run.ending.kind.value, "sentence": ending_line(run.ending)},
             "device": manifest.device,
             "workload": manifest.workload,
             "hardware": asdict(manifest.environment.hardware),

@@ -92,7 +92,7 @@ def _run_section(run: RunFindings) -> list[str]:
     facts = {
         "command": f"`{_safe_code(manifest.command)}`",
         "started": _safe(manifest.started_at),
-        "ended": _safe(ending_line(run)),
+        "ended": _safe(ending_line(run.ending), 300),
         "hardware": _safe(hardware_line(manifest.environment, manifest.device), 400),
         "versions": _safe(versions_line(manifest.environment), 400),
         "data": _safe(data_line(run)),

@@ -5,12 +5,14 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from ..schema.findings import Report
+from ..schema.findings import EndingKind, Report
+from ..schema.run import COMPLETED
 from .ranks import rank_sentences, rank_table
 from .tables import Table, drilldown_table, stage_table
 from .units import one_line, times
 from .wording import (
     data_line,
+    ending_line,
     hardware_line,
     other_line,
     probe_cost,
@@ -65,6 +67,8 @@ def print_report(report: Report, console: Console) -> None:
     for gap in () if report.ranks is None else report.ranks.gaps:
         _line(console, "gap, ranks", one_line(gap, 300))
     for run in report.runs:
+        if run.ending.kind is EndingKind.RECORDED and run.manifest.ended != COMPLETED:
+            _line(console, f"ended, {one_line(run.manifest.name, 30)}", ending_line(run.ending))
         for gap in run.gaps:
             _line(console, f"gap, {one_line(run.manifest.name, 30)}", one_line(gap, 300))
 

@@ -2,7 +2,15 @@
 
 from ..diagnose.verdict import SPEEDUP_MEASURED
 from ..schema.drilldown import Cost
-from ..schema.findings import Comparison, Estimate, RunFindings, Summary, Verdict
+from ..schema.findings import (
+    Comparison,
+    EndingKind,
+    Estimate,
+    RunEnding,
+    RunFindings,
+    Summary,
+    Verdict,
+)
 from ..schema.run import Environment, LoaderFacts, ProbeFacts
 from ..schema.stage import Stage
 from .units import (
@@ -207,10 +215,23 @@ def _loader_words(loader: LoaderFacts) -> str:
     return one_line(", ".join(parts))
 
 
-def ending_line(run: RunFindings) -> str:
-    """How the run ended."""
-    ended = run.manifest.ended
-    return one_line(ended) if ended else "no end was recorded: it was killed, or still runs"
+_LOST = {
+    EndingKind.KILLED: "killed: no end was recorded and its process is gone (SIGKILL, out of "
+    "memory, a crash, or nothing could be written any more)",
+    EndingKind.RUNNING: "still runs: these are its steps so far",
+    EndingKind.UNKNOWN: "no end was recorded: it was killed, or still runs where it was started",
+}
+
+
+def ending_line(ending: RunEnding) -> str:
+    """How a run ended, in a sentence; for one that said nothing also what is left of it."""
+    if ending.kind is EndingKind.RECORDED:
+        return one_line(ending.words or "")
+    how = _LOST[ending.kind] if ending.words is None else one_line(ending.words)
+    if ending.last_step_ns is None:
+        return f"{how}; no step was recorded"
+    last = duration(ending.last_step_ns)
+    return f"{how}; its last recorded step ended {last} after the first began"
 
 
 def probe_cost(run: RunFindings) -> tuple[tuple[str, str], ...]:

@@ -1,6 +1,7 @@
 """What the analysis found; everything that a report shows, before any rounding."""
 
 from dataclasses import dataclass
+from enum import Enum
 
 from .drilldown import Drilldown
 from .estimate import Estimate as Estimate
@@ -135,11 +136,43 @@ class Comparison:
     other_step_ns: float
 
 
+class EndingKind(Enum):
+    """How it is known how a run ended."""
+
+    RECORDED = "recorded"
+    """It said so itself."""
+    SIGNAL = "signal"
+    """The signal that ended it left a note."""
+    KILLED = "killed"
+    """It said nothing, and its process is gone."""
+    RUNNING = "running"
+    """It said nothing yet, and its process is still there."""
+    UNKNOWN = "unknown"
+    """It said nothing, and its process cannot be looked up from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnding:
+    """How a run ended.
+
+    Attributes:
+        kind: how that is known.
+        words: as recorded, or as the signal noted; None otherwise.
+        last_step_ns: from the first step's start to the end of the last one on disk; None
+            without steps.
+    """
+
+    kind: EndingKind
+    words: str | None
+    last_step_ns: int | None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RunFindings:
     """One run, analyzed and diagnosed. `verdicts` is ranked; the first one is *the* verdict."""
 
     manifest: RunManifest
+    ending: RunEnding
     breakdown: Breakdown
     contention: Contention | None
     verdicts: tuple[Verdict, ...]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import NoReturn
 
+from ..probe.module_call import is_inner_call
+
 INTERRUPTED = "interrupted (Ctrl-C)"
 _C_LONG = range(-(2**63), 2**63)
 _LONGEST_NAME = 80
@@ -113,7 +115,9 @@ def without_own_frames(trace: TracebackType | None) -> TracebackType | None:
 
 def _is_own(trace: TracebackType) -> bool:
     name = trace.tb_frame.f_globals.get("__name__")
-    return isinstance(name, str) and name.split(".")[0] == "profkit"
+    if not isinstance(name, str) or name.split(".")[0] != "profkit":
+        return False
+    return not is_inner_call(trace.tb_frame.f_code, trace.tb_lineno)
 
 
 def _strip(error: BaseException | None) -> None:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,10 +13,18 @@ import psutil
 
 from ..errors import InputError
 from ..probe.command import shown_command
+from ..probe.environment import read_environment
 from ..probe.import_watch import when_imported
 from ..probe.launcher import read_rank
-from ..schema.run import RankFacts
-from ..store.run_directory import create_directory, create_rank_directory, rank_directory
+from ..probe.liveness import process_facts
+from ..schema.run import SCHEMA_VERSION, RankFacts, RunManifest
+from ..store.names import MANIFEST
+from ..store.run_directory import (
+    create_directory,
+    create_rank_directory,
+    rank_directory,
+    write_manifest,
+)
 from .as_main import run_as_main
 from .ending import Ending
 from .signals import note_death
@@ -36,6 +45,7 @@ class RunOrder:
         steps: how many to time; the program then goes on unobserved. None for all.
         overwrite: replace what profkit wrote to `out` before.
         stop: end the program after those steps.
+        quiet: say nothing unless something fails.
     """
 
     target: Target
@@ -44,6 +54,7 @@ class RunOrder:
     steps: int | None
     overwrite: bool
     stop: bool = False
+    quiet: bool = False
 
 
 def run_observed(
@@ -57,7 +68,7 @@ def run_observed(
 
     Args:
         order: what to run.
-        say: takes a line for the user.
+        say: takes a line for the user; what goes wrong is said on stderr in any case.
         summarize: called with the run directory when steps were recorded in it and the program
             has ended; under a launcher in the first rank only.
 
@@ -80,10 +91,16 @@ def run_observed(
     else:
         path = rank_directory(root, rank)
         create_rank_directory(root, rank, force=order.overwrite)
-    if rank is None or rank.rank == 0:
+    if (rank is None or rank.rank == 0) and not order.quiet:
         say(f"recording to {os.path.relpath(root)}")
+    # From here on a report can be made, and says so where the process was killed at once.
+    command = shown_command(_command(order.target))
+    started_at = now.isoformat(timespec="seconds")
+    name = order.target.stem
+    write_manifest(path, _first_manifest(name, command, started_at, rank))
     note = note_death(path)
     seen: list[Observation] = []
+    failures: list[Exception] = []
 
     def observe(_: ModuleType) -> None:
         from ..observation import Observation, Order
@@ -91,9 +108,9 @@ def run_observed(
         observation = Observation(
             Order(
                 path=path,
-                name=order.target.stem,
-                command=shown_command(_command(order.target)),
-                started_at=now.isoformat(timespec="seconds"),
+                name=name,
+                command=command,
+                started_at=started_at,
                 warmup=order.warmup,
                 steps=order.steps,
                 rank=rank,
@@ -109,16 +126,18 @@ def run_observed(
         raise StopProgram(0)
 
     def fail(error: Exception) -> None:
+        failures.append(error)
         say(f"nothing is recorded: {error}; the program goes on")
 
     def finish(ending: Ending) -> None:
         note.forget()
         if not seen:
-            _remove_if_empty(path)
-            say("torch was never imported: there is nothing to report")
+            _remove_empty_run(path)
+            if not failures and not order.quiet:
+                say("torch was never imported: there is nothing to report")
             return
         seen[0].end(ending.words)
-        if rank is None or rank.rank == 0:
+        if (rank is None or rank.rank == 0) and not order.quiet:
             summarize(root)
 
     when_imported("torch", observe, fail)
@@ -151,8 +170,24 @@ def _default_out(target: Target, rank: RankFacts | None) -> Path:
     return path
 
 
-def _remove_if_empty(path: Path) -> None:
-    try:
+def _first_manifest(
+    name: str, command: str, started_at: str, rank: RankFacts | None
+) -> RunManifest:
+    """What is known of a run before its program begins."""
+    return RunManifest(
+        schema=SCHEMA_VERSION,
+        name=name,
+        command=command,
+        started_at=started_at,
+        ended=None,
+        device=None,
+        environment=read_environment(ask_for_devices=False),
+        rank=rank,
+        process=process_facts(),
+    )
+
+
+def _remove_empty_run(path: Path) -> None:
+    with suppress(OSError):
+        (path / MANIFEST).unlink()
         path.rmdir()
-    except OSError:
-        return

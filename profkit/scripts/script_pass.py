@@ -138,7 +138,7 @@ class _Pass:
                 capacity=1,
                 between=self._advance,
             )
-        self._hooks = Hooks(self._clock, exact_frames=True)
+        self._hooks = Hooks(self._clock)
         if order.probe == "lines":
             (order.run / LINES).mkdir(parents=True, exist_ok=True)
             self._hooks.on_loader = self._meet_loader

@@ -25,6 +25,9 @@ _OWN_NAMES = frozenset(
 )
 """All that profkit writes into an output directory, beside the run directories of a set."""
 
+_BLOCK_BYTES = 512
+"""What `st_blocks` counts in (POSIX)."""
+_PARTIAL = ".partial"
 _RANK = re.compile(r"rank-\d+(-restart-\d+)?")
 
 Decoded = TypeVar("Decoded")
@@ -105,9 +108,9 @@ def _foreign(path: Path) -> Path | None:
     except RunError:
         return path
     for child in path.iterdir():
-        if child.name not in own:
+        if child.name.removesuffix(_PARTIAL) not in own:  # one that was killed while it wrote
             return child
-        if child.name not in _OWN_NAMES and (found := _foreign(child)) is not None:
+        if child.name in own - _OWN_NAMES and (found := _foreign(child)) is not None:
             return found
     return None
 
@@ -122,7 +125,7 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + _PARTIAL)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
@@ -134,9 +137,27 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_manifest(directory: Path, manifest: RunManifest) -> None:
-    """Write `run.json`, in place of the one before."""
-    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2)
-    write_file(directory / MANIFEST, text + b"\n")
+    """Write `run.json`, in place of the one before.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    try:
+        write_file(directory / MANIFEST, text)
+    except OutputError:
+        if not _overwrite(directory / MANIFEST, text):
+            raise
+
+
+def _overwrite(path: Path, content: bytes) -> bool:
+    """Write over a file where it lies, if it has the room: a full disk has none for another one."""
+    with suppress(OSError, AttributeError), path.open("r+b", buffering=0) as file:
+        if os.fstat(file.fileno()).st_blocks * _BLOCK_BYTES >= len(content):
+            file.write(content)
+            file.truncate()
+            return True
+    return False
 
 
 def write_set(directory: Path, names: tuple[str, ...]) -> None:

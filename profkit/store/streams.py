@@ -4,6 +4,7 @@ They are written message by message, each with one write to the file, so that af
 everything up to the last whole batch can be read.
 """
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -57,11 +58,16 @@ class RunWriter:
         stream = self._streams.get(name)
         if stream is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
-            stream = self._streams[name] = os.open(self.directory / name, flags, 0o644)
-            _write_whole(stream, batch.schema.serialize())
+            stream = os.open(self.directory / name, flags, 0o644)
+            try:
+                _write_whole(stream, batch.schema.serialize())
+            except BaseException:
+                os.close(stream)
+                raise
+            self._streams[name] = stream
         elif not (self.directory / name).exists():
             # Writing to a removed file succeeds, and everything is lost without a word.
-            raise FileNotFoundError(2, "the run directory was removed")
+            raise FileNotFoundError(errno.ENOENT, "the run directory was removed")
         _write_whole(stream, batch.serialize())
 
     def close(self) -> None:
@@ -98,9 +104,20 @@ def step_columns(steps: StepTable) -> list[pa.Array]:
 
 
 def _write_whole(stream: int, buffer: pa.Buffer) -> None:
+    """Append a message whole or not at all: behind half of one, nothing could be read.
+
+    What is taken back of it also leaves a full disk the room for a word about that.
+    """
+    begin = os.lseek(stream, 0, os.SEEK_CUR)
     left = memoryview(buffer)
-    while left:
-        left = left[os.write(stream, left) :]
+    try:
+        while left:
+            left = left[os.write(stream, left) :]
+    except BaseException:
+        with suppress(OSError):
+            os.ftruncate(stream, begin)
+            os.lseek(stream, begin, os.SEEK_SET)
+        raise
 
 
 def read_batches(path: Path, schema: pa.Schema, gaps: list[str]) -> pa.Table | None:

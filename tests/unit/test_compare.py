@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from conftest import make_run, make_steps
-from profkit.analyze.compare import compare, contention
+from profkit.analyze.compare import compare, contention, unknown_contention
 from profkit.schema.run import LoaderFacts
 from profkit.schema.stage import Stage
 
@@ -47,3 +47,21 @@ def test_contention_is_the_growth_of_the_models_stages() -> None:
     assert (found.workers, found.threads, found.cores) == (2, 2, 2)
     assert (found.model_ns, found.model_alone_ns) == (pytest.approx(90), pytest.approx(30))
     assert contention(run) is None
+
+
+def test_contention_that_nobody_measured_is_said_to_be_unknown() -> None:
+    model = {Stage.FORWARD: 10, Stage.BACKWARD: 10, Stage.OPTIMIZER: 10}
+    steps = make_steps(model, 80, block=10)
+    run = make_run(steps, loader=LoaderFacts("dataloader", 64, 2, 2))
+    said = unknown_contention(run)
+    assert said is not None
+    assert "(2) and intra-op threads (2) share 2 cores" in said
+    assert unknown_contention(replace(run, reference=steps)) is None
+    assert (
+        unknown_contention(make_run(steps, loader=LoaderFacts("dataloader", 64, 0, None))) is None
+    )
+    assert unknown_contention(make_run(steps)) is None
+    environment = run.manifest.environment
+    many = replace(environment, hardware=replace(environment.hardware, usable_cores=4))
+    roomy = replace(run, manifest=replace(run.manifest, environment=many))
+    assert unknown_contention(roomy) is None

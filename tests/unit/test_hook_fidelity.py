@@ -132,6 +132,26 @@ def test_a_wrapper_that_somebody_put_around_ours_stays() -> None:
         F.l1_loss = original
 
 
+def test_who_watches_every_call_of_a_module_still_does() -> None:
+    original, called = nn.Module.__call__, []
+
+    @functools.wraps(original)
+    def watching(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        called.append(type(self).__name__)
+        return original(self, *args, **kwargs)
+
+    net = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+    nn.Module.__call__ = watching  # type: ignore[method-assign]
+    try:
+        with hooked() as seen:
+            net(torch.ones(1, 3))
+            assert seen.clock.forwards == 1
+        assert nn.Module.__call__ is watching
+    finally:
+        nn.Module.__call__ = original  # type: ignore[method-assign]
+    assert called == ["Sequential", "Linear", "ReLU"]
+
+
 FUNCTIONS: list[Callable[[], Any]] = [
     lambda: F.cross_entropy,
     lambda: F.smooth_l1_loss,

@@ -329,6 +329,57 @@ def test_an_iterator_left_lying_that_was_trained_on_gives_way_to_no_loader(
     assert loop.flags[-1] == START
 
 
+def test_an_evaluation_left_lying_gives_way_to_the_loop_that_trains(loop: ScriptedLoop) -> None:
+    left = loop.loader(range(9), wait_ns=5)
+    for _ in range(2):
+        next(left)
+        loop.forward(100)
+    for _ in loop.loader(range(4), wait_ns=1):
+        loop.train(2)
+    # The first step that trains begins within the evaluation's last one, and shares its flag.
+    assert loop.flags == [START | Flag.EVALUATION, Flag.PARTIAL, START, NONE, NONE]
+    assert loop.step_ns == [105, 105 + 3, 3, 3, 3]
+    left.close()
+    assert len(loop.flags) == 5
+
+
+def test_an_evaluation_of_one_batch_left_lying_gives_way_if_it_has_no_more(
+    loop: ScriptedLoop,
+) -> None:
+    for spent in (True, False):
+        loop.clock.is_spent = lambda key, spent=spent: spent
+        left = loop.loader(range(1))
+        next(left)
+        loop.forward(100)
+        for _ in loop.loader(range(4), wait_ns=1):
+            loop.train(2)
+        left.close()
+    assert loop.step_ns == [100 + 3, 3, 3, 3, 100 + 4 * 3 + 1]
+
+
+def test_a_loop_that_trains_within_one_that_generates_is_part_of_it(loop: ScriptedLoop) -> None:
+    loop.clock.is_spent = lambda key: False
+    for _ in loop.loader(range(2), wait_ns=10):
+        loop.forward(100)
+        for _ in loop.loader(range(3), wait_ns=5):
+            loop.train(1)
+    assert loop.step_ns == [10 + 100 + 3 * 6 + 5] * 2
+
+
+def test_an_evaluation_left_lying_within_a_step_is_told_apart_once(loop: ScriptedLoop) -> None:
+    left = []
+    for batch in loop.loader(range(4), wait_ns=1):
+        loop.train(2)
+        if batch == 1:
+            left.append(loop.loader(range(9), wait_ns=10))
+            for _ in range(3):
+                next(left[0])
+                loop.forward(100)
+    left.clear()
+    assert loop.flags == [START, Flag.INTERRUPTED, NONE, NONE]
+    assert (loop.clock.evaluation_batches, loop.clock.evaluation_ns) == (3, 330)
+
+
 def test_starting_workers_is_no_part_of_a_step(loop: ScriptedLoop) -> None:
     for batch in loop.loader(range(3)):
         loop.train(1)

@@ -145,14 +145,14 @@ def test_hostile_names_hide_nothing_else_and_reach_no_report_raw(row: str, tmp_p
     assert ("log_metrics", "app/train.py:41", 5) in named(found)
     make(tmp_path / "run", text)
     report = api.report(tmp_path / "run")
-    markdown = api.render(report)
+    markdown = api.render_report(report)
     assert "\x1b" not in markdown
     assert "\x07" not in markdown
     assert "](http" not in markdown.replace("\\]", "")
     for line in markdown.splitlines():
         if line.startswith("| ") and "log\\_metrics" in line:
             assert line.replace("\\|", "").count("|") == 5  # share, samples, where, what
-    drilldown = json.loads(api.render(report, "json"))["runs"][0]["drilldown"]
+    drilldown = json.loads(api.render_report(report, "json"))["runs"][0]["drilldown"]
     assert drilldown[0]["probe"] == "samples"
 
 
@@ -175,7 +175,7 @@ def test_the_report_says_what_other_is_without_being_asked(tmp_path: Path) -> No
     make(tmp_path / "run", MIXED, seen=15)
     report = api.report(tmp_path / "run")
     assert report.runs[0].drilldown[0].steps == 15
-    text = api.render(report)
+    text = api.render_report(report)
     # What was seen once is no place to point at.
     line = (
         "other 8.0 %: app/train.py:41 log\\_metrics about 4.8 %, app/train.py:52 save about 2.4 %"
@@ -188,7 +188,7 @@ def test_an_other_bound_run_names_its_place(tmp_path: Path) -> None:
     make(tmp_path / "run", MIXED, {Stage.FORWARD: 500_000, Stage.OTHER: 500_000})
     (run,) = api.report(tmp_path / "run").runs
     assert run.verdicts[0].kind == "other-bound"
-    text = api.render(api.report(tmp_path / "run"))
+    text = api.render_report(api.report(tmp_path / "run"))
     assert "50 % of the step is other: app/train.py:41 log\\_metrics about 30 %" in text
 
 

@@ -29,7 +29,7 @@ def test_the_straggler_and_the_lowest_rank_are_shown_as_runs(tmp_path: Path) -> 
     found = api.report(tmp_path)
     assert [run.manifest.name for run in found.runs] == ["rank 0 of made up", "rank 5 of made up"]
     assert found.comparison is None
-    text = api.render(found)
+    text = api.render_report(found)
     assert "rank 5 is the straggler: its data wait is 50 % longer than the other ranks'" in text
     assert "of the time lost to unequal ranks." in text
     assert "| 5, slow |" in text
@@ -68,7 +68,7 @@ def test_one_launch_at_a_time_and_runs_beside_it(tmp_path: Path) -> None:
 
 def test_json_holds_every_rank_and_null_where_there_is_no_launch(tmp_path: Path) -> None:
     write_launch(tmp_path, make_launch(20, SLOW))
-    content = json.loads(api.render(api.report(tmp_path), "json"))
+    content = json.loads(api.render_report(api.report(tmp_path), "json"))
     assert content["schema"] == 2
     ranks = content["ranks"]
     assert set(ranks) == {
@@ -92,7 +92,7 @@ def test_json_holds_every_rank_and_null_where_there_is_no_launch(tmp_path: Path)
     low, high = slow["recovered_share_interval"]
     assert low <= slow["recovered_share"] <= high
     assert ranks["across"]["own_ns"]["lowest"] < ranks["across"]["own_ns"]["highest"]
-    alone = json.loads(api.render(api.report(tmp_path / "rank-0"), "json"))
+    alone = json.loads(api.render_report(api.report(tmp_path / "rank-0"), "json"))
     assert alone["ranks"] is None
 
 
@@ -166,7 +166,7 @@ def test_endings_from_outside_bring_no_escapes(tmp_path: Path) -> None:
         )
         write_manifest(tmp_path / f"rank-{rank}", manifest)
     (tmp_path / "rank-2" / SUMMARY).write_bytes(b"\x00")
-    text = api.render(api.report(tmp_path))
+    text = api.render_report(api.report(tmp_path))
     assert "rank 1 ended unlike the others" in text
     assert "\x1b" not in text
     assert "\n# heading" not in text

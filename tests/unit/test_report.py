@@ -70,7 +70,7 @@ def make_set(place: Path) -> Path:
 
 
 def test_the_report_reads_as_it_did(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    text = api.render(api.report(make_set(tmp_path / "set")))
+    text = api.render_report(api.report(make_set(tmp_path / "set")))
     golden = GOLDEN / "report.md"
     if request.config.getoption("--write-golden"):
         golden.write_text(text)
@@ -92,7 +92,7 @@ def test_names_from_outside_bring_no_markup_and_no_escapes(tmp_path: Path) -> No
     evil = "a|b\x1b[31m<script>alert(1)</script>\n# heading [x](http://evil)"
     steps = make_steps({Stage.FORWARD: 1000}, 30)
     write(tmp_path / "run", make_manifest(evil, command=evil, gaps=(evil,)), steps)
-    text = api.render(api.report(tmp_path / "run"))
+    text = api.render_report(api.report(tmp_path / "run"))
     assert "\x1b" not in text
     prose = re.sub("`[^`]*`", "", text)  # what stands in a code span is shown as it is
     assert "<script>" not in prose.replace("\\<script", "")
@@ -108,7 +108,7 @@ def test_a_run_that_was_killed_at_once_is_reported(tmp_path: Path) -> None:
     found = api.report(tmp_path / "run")
     assert found.runs[0].verdicts[0].kind == "insufficient data"
     assert any("no end was recorded" in gap for gap in found.runs[0].gaps)
-    assert "0 steps to judge by" in api.render(found)
+    assert "0 steps to judge by" in api.render_report(found)
     api.write_report(tmp_path / "run", found)
 
 
@@ -125,4 +125,4 @@ def test_a_damaged_pass_does_not_hide_the_times(tmp_path: Path) -> None:
 def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
     write(tmp_path / "run", make_manifest(), make_steps({Stage.FORWARD: 1000}, 30))
     with pytest.raises(InputError, match="use one of md, json"):
-        api.render(api.report(tmp_path / "run"), "html")
+        api.render_report(api.report(tmp_path / "run"), "html")
