@@ -3,6 +3,7 @@
 import sys
 import time
 import warnings
+from _thread import RLock
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -71,9 +72,11 @@ class Recorder:
         self.path = Path(path)
         self._overwrite = overwrite
         self._writer = RunWriter(self.path)
-        self._broken = self._ended = False
+        self._broken = self._told = self._ended = False
         self._tell = tell or _warn
         self._step_cost_ns = step_cost_ns
+        # Not only the loop's thread states something; a signal's handler may, amid a statement.
+        self._stating = RLock()
         if make_clock is None:
             self._clock = StageClock(self._append, warmup=warmup)
         else:
@@ -125,7 +128,8 @@ class Recorder:
 
     def gap(self, text: str) -> None:
         """State something that could not be observed; reports show it."""
-        self.state(gaps=(*self.manifest.gaps, text))
+        with self._stating:
+            self.state(gaps=(*self.manifest.gaps, text))
 
     def probe(self, facts: ProbeFacts) -> None:
         """State what a probe looked at and what it cost."""
@@ -137,7 +141,10 @@ class Recorder:
         clock.flush()
         self._writer.close()
         if self.manifest.rank is not None and not self._broken:
-            self._guard(lambda: summarize_run(self.path))
+            try:
+                summarize_run(self.path)
+            except Exception as error:  # the steps are there: the report reads them instead
+                self._tell_once(f"the rank's summary cannot be written to {self.path}", error)
         self._ended = True
         if clock.foreign_steps:
             self.gap(f"{clock.foreign_steps} loops in other threads were not recorded")
@@ -160,9 +167,13 @@ class Recorder:
 
     def state(self, **changes: Any) -> None:
         """Say more about the run: fields of its manifest."""
-        manifest = self.manifest = replace(self.manifest, **changes)
-        # At once: a run that is killed later still says what is known by now.
-        self._guard(lambda: self._save(manifest))
+        with self._stating:
+            self.manifest = replace(self.manifest, **changes)
+            # At once: a run that is killed later still says what is known by now.
+            try:
+                self._save(self.manifest)
+            except Exception as error:  # recording must never break the training it watches
+                self._tell_once(f"what is known of the run cannot be written to {self.path}", error)
 
     def _save(self, manifest: RunManifest) -> None:
         # A directory that was removed comes back only when the program is over: until then it is
@@ -172,21 +183,19 @@ class Recorder:
         write_manifest(self.path, manifest)
 
     def _append(self, steps: StepTable, marks: MarkTable) -> None:
-        if not self._broken:
-            self._guard(lambda: self._writer.append(steps, marks))
-
-    def _guard(self, write: Callable[[], None]) -> None:
+        if self._broken:
+            return
         try:
-            write()
-        except Exception as error:  # recording must never break the training that it watches
-            if not self._broken:
-                self._broken = True
-                reason = _reason(error)
-                text = f"writing stopped after {self._clock.count} steps: {reason}"
-                self.manifest = replace(self.manifest, gaps=(*self.manifest.gaps, text))
-                self._tell(f"recording to {self.path} stopped: {reason}; the training goes on")
-                with suppress(Exception):
-                    self._save(self.manifest)
+            self._writer.append(steps, marks)
+        except Exception as error:  # likewise
+            self._broken = True
+            self._tell_once(f"recording to {self.path} stopped", error)
+            self.gap(f"writing stopped after {self._clock.count} steps: {_reason(error)}")
+
+    def _tell_once(self, what: str, error: Exception) -> None:
+        if not self._told:
+            self._told = True
+            self._tell(f"{what}: {_reason(error)}; the training goes on")
 
 
 def _reason(error: Exception) -> str:

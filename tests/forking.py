@@ -1,7 +1,7 @@
 """Forks processes that go the way of `profkit run`: one imports torch for all of them.
 
 As a program it runs what stands on its stdin as JSON, a list of command lines with the directory
-to run each in, one after the other, and gives a list of their exit codes; what each says goes to
+to run each in, two at a time, and gives a list of their exit codes; what each says goes to
 `stdout` and `stderr` in its directory.
 """
 
@@ -18,7 +18,6 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PROJECT), "OMP_NUM_THREADS": "1"}
 def prepare() -> None:
     """Import what takes long."""
     import torch
-    import torch._dynamo  # what the first optimizer imports
 
     import profkit.observation
 
@@ -45,8 +44,13 @@ def start(directory: Path, arguments: list[str]) -> int:
 
 if __name__ == "__main__":
     prepare()
-    codes = []
-    for directory, arguments in json.load(sys.stdin):
-        pid = start(Path(directory), arguments)
-        codes.append(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
-    print(json.dumps(codes))
+    orders = json.load(sys.stdin)
+    codes: dict[int, int] = {}
+    running: dict[int, int] = {}
+    while len(codes) < len(orders):
+        while len(running) < 2 and (number := len(codes) + len(running)) < len(orders):
+            directory, arguments = orders[number]
+            running[start(Path(directory), arguments)] = number
+        pid, status = os.wait()
+        codes[running.pop(pid)] = os.waitstatus_to_exitcode(status)
+    print(json.dumps([codes[number] for number in range(len(orders))]))

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import torch._dynamo  # noqa: F401 # what the first optimizer imports
+
 from forking import prepare, start
 
 COUNT, AT_ONCE, SEED, LONGEST_S = 50, 2, 20261122, 2.4

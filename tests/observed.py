@@ -73,18 +73,17 @@ class Observed(Programs):
         return alone
 
     @classmethod
-    def forked(cls, place: Path, sources: dict[str, str]) -> "dict[str, tuple[Observed, Ended]]":
+    def forked(cls, sources: "dict[Path, str]") -> "dict[Path, tuple[Observed, Ended]]":
         """Run many scripts under `profkit run --quiet`, from one process that has torch already.
 
         Args:
-            place: for a directory each.
-            sources: what each does after `TRAINING`, by its name.
+            sources: what each does after `TRAINING`, by the directory to run it in.
         """
         made, orders = {}, []
-        for number, (name, source) in enumerate(sources.items()):
-            made[name] = cls(place / str(number))
-            made[name].write("run.py", TRAINING + source)
-            orders.append([str(made[name].directory), [*QUIET[3:], "run.py"]])
+        for place, source in sources.items():
+            made[place] = cls(place)
+            made[place].write("run.py", TRAINING + source)
+            orders.append([str(place), [*QUIET[3:], "run.py"]])
         done = subprocess.run(
             [sys.executable, forking.__file__],
             input=json.dumps(orders),
@@ -96,7 +95,7 @@ class Observed(Programs):
         assert done.returncode == 0, done.stderr
         codes = json.loads(done.stdout)
         ended = {}
-        for (name, scripts), code in zip(made.items(), codes, strict=True):
-            said = [(scripts.directory / one).read_text() for one in ("stdout", "stderr")]
-            ended[name] = (scripts, Ended(code, *said))
+        for (place, scripts), code in zip(made.items(), codes, strict=True):
+            said = [(place / one).read_text() for one in ("stdout", "stderr")]
+            ended[place] = (scripts, Ended(code, *said))
         return ended

@@ -39,7 +39,7 @@ class Programs:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        directory.mkdir()
+        directory.mkdir(exist_ok=True)
         self._endings = directory.parent / f"{directory.name}-endings.txt"
 
     def write(self, name: str, source: str) -> None:

@@ -20,6 +20,7 @@ _COPYING = ("to", "cuda", "cpu", "xpu", "pin_memory")
 def hook_copies(hooks: Hooks) -> None:
     """Methods of tensors that may copy them to other memory."""
     for name in _COPYING:
+        hooks.tensor_methods.add(getattr(torch.Tensor, name))
         hooks.replace(torch.Tensor, name, lambda f: _copy(hooks.clock, f))
 
 

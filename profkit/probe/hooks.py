@@ -43,7 +43,9 @@ class Hooks:
         iterators: those that were asked for batches, by key, for as long as they live.
         on_loader: told a loader each time that it is about to be iterated, before its workers
             start; for probes that look into them.
-        optimizers, models: the last few seen, for probes that look at their lines.
+        optimizers: the first few seen, for probes that look at their lines.
+        tensor_methods: the originals of those that have a wrapper.
+        installed: whether the wrappers are in place.
     """
 
     def __init__(self, clock: LoopClock) -> None:
@@ -57,17 +59,21 @@ class Hooks:
         self.optimizers: dict[int, Any] = {}
         self._at_end: list[Callable[[], None]] = []
         self._watch_reducer: Callable[[Hooks, nn.Module], None] = lambda hooks, module: None
+        self.tensor_methods: set[Function] = set()
+        self.installed = False
         self._undo: list[tuple[Any, str, Any, Any]] = []
 
     def install(self) -> None:
         """Put all wrappers in place."""
         # Here, since each of them builds on this module.
         from .collective_hooks import hook_collectives, watch_reducer
+        from .compiler_hooks import hook_compiler
         from .copy_hooks import hook_copies
         from .loader_hooks import hook_loaders
         from .optimizer_hooks import hook_gradients, hook_optimizers, hook_schedulers
 
         self._watch_reducer = watch_reducer
+        self.installed = True
         for hook in (
             Hooks._hook_modules,
             Hooks._hook_losses,
@@ -78,6 +84,7 @@ class Hooks:
             hook_copies,
             hook_loaders,
             hook_collectives,
+            hook_compiler,
         ):
             try:
                 hook(self)
@@ -87,8 +94,7 @@ class Hooks:
 
     def uninstall(self) -> None:
         """Take all of them away."""
-        while self._at_end:
-            self._at_end.pop()()
+        self.installed = False
         while self._undo:
             owner, name, wrapper, original = self._undo.pop()
             if owner.__dict__.get(name) is not wrapper:
@@ -97,6 +103,8 @@ class Hooks:
                 delattr(owner, name)
             else:
                 setattr(owner, name, original)
+        while self._at_end:
+            self._at_end.pop()()
 
     @property
     def training_loader(self) -> LoaderFacts | None:
@@ -104,7 +112,7 @@ class Hooks:
         return self.loaders.get(self.clock.training_loop) or self.trained_on
 
     def on_uninstall(self, act: Callable[[], None]) -> None:
-        """Have `act` called when the wrappers go away."""
+        """Have `act` called when the wrappers have gone away."""
         self._at_end.append(act)
 
     def replace(self, owner: Any, name: str, wrap: Callable[[Function], Any]) -> None:
@@ -172,7 +180,6 @@ class Hooks:
                 if listener is not None:
                     listener.stage_ends()
 
-        hide_from_compilers(call, function)
         name_frame(call, stage)
         return call
 
@@ -232,11 +239,12 @@ class Hooks:
                 self.gaps.append(f"looking into a {type(seen).__name__} failed: {error!r}")
 
     def _hook_losses(self) -> None:
+        def mark(function: Function) -> Any:
+            return hide_from_compilers(self.marked(function, Stage.FORWARD, owns=True), function)
+
         for name in dir(nn.functional):
             if (name.endswith("_loss") and not name.startswith("_")) or name in _LOSSES:
-                self.replace(
-                    nn.functional, name, lambda f: self.marked(f, Stage.FORWARD, owns=True)
-                )
+                self.replace(nn.functional, name, mark)
 
     def _hook_backward(self) -> None:
         def mark(function: Function) -> Function:
@@ -244,13 +252,20 @@ class Hooks:
 
         self.replace(torch.Tensor, "backward", mark)
         self.replace(torch.autograd, "backward", mark)
-        self.replace(torch.autograd, "grad", mark)
+        # What `grad` calls: the compiler knows that one by its identity.
+        engine = mark(torch.autograd.graph._engine_run_backward)
+        for owner in (torch.autograd, torch.autograd.graph):
+            self.replace(owner, "_engine_run_backward", lambda _: engine)
 
 
-def hide_from_compilers(wrapper: Any, original: Function) -> None:
-    """Let torch.compile and TorchScript see the original in place of its wrapper."""
+def hide_from_compilers(wrapper: Any, original: Function) -> Any:
+    """The wrapper, in place of which torch.compile and TorchScript see the original.
+
+    For functions only: the compiler would call the original of a method without its object.
+    """
     wrapper._torchdynamo_inline = original
     wrapper.__prepare_scriptable__ = lambda: original
+    return wrapper
 
 
 def subclasses(base: type) -> Iterable[type]:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ..schema.stage import STAGES, Stage
-from .hooks import Function, Hooks, subclasses
+from .hooks import Function, Hooks, hide_from_compilers, subclasses
 from .marks import named_frame
 from .partition import LEAVE
 
@@ -121,7 +121,8 @@ def hook_gradients(hooks: Hooks) -> None:
 
     def mark(function: Function) -> Function:
         # One for both names: a pickled function is looked up by the module that it comes from.
-        return wrappers.setdefault(function, hooks.marked(function, Stage.OPTIMIZER))
+        marked = hide_from_compilers(hooks.marked(function, Stage.OPTIMIZER), function)
+        return wrappers.setdefault(function, marked)
 
     for owner in (nn.utils, nn.utils.clip_grad):
         for name in _CLIPPING:

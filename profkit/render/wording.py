@@ -217,7 +217,7 @@ def _loader_words(loader: LoaderFacts) -> str:
 
 _LOST = {
     EndingKind.KILLED: "killed: no end was recorded and its process is gone (SIGKILL, out of "
-    "memory, or a crash)",
+    "memory, a crash, or nothing could be written any more)",
     EndingKind.RUNNING: "still runs: these are its steps so far",
     EndingKind.UNKNOWN: "no end was recorded: it was killed, or still runs where it was started",
 }

@@ -133,7 +133,7 @@ def run_observed(
         note.forget()
         if not seen:
             _remove_empty_run(path)
-            if not failures:
+            if not failures and not order.quiet:
                 say("torch was never imported: there is nothing to report")
             return
         seen[0].end(ending.words)

@@ -93,8 +93,9 @@ ENDINGS = {
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Observed, Ended]]:
-    place = tmp_path_factory.mktemp("ended")
-    return Observed.forked(place, {name: source for name, (source, *_) in ENDINGS.items()})
+    places = {tmp_path_factory.mktemp("ended"): name for name in ENDINGS}
+    ended = Observed.forked({place: ENDINGS[name][0] for place, name in places.items()})
+    return {name: ended[place] for place, name in places.items()}
 
 
 @pytest.mark.parametrize("name", ENDINGS)

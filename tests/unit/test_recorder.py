@@ -76,6 +76,35 @@ def test_a_directory_that_vanishes_costs_one_warning_and_no_training(tmp_path: P
     assert any("writing stopped after" in gap for gap in done[0].manifest.gaps)
 
 
+def test_warnings_that_are_errors_do_not_reach_the_training(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with profkit.record(tmp_path / "mine") as recorder:
+            shutil.rmtree(tmp_path / "mine")
+            train(recorder)
+    assert "the training goes on" in capfd.readouterr().err
+
+
+def test_a_handler_may_end_the_run_amid_a_write(tmp_path: Path) -> None:
+    """A signal's handler runs in the very thread that it interrupts, which may hold the lock."""
+    recorder = profkit.record(tmp_path / "mine")
+    with recorder:
+        append = recorder._writer.append
+
+        def interrupted(*tables: object) -> None:
+            recorder._writer.append = append  # type: ignore[method-assign]
+            append(*tables)  # type: ignore[arg-type]
+            recorder.close("ended by os._exit(4)")
+
+        recorder._writer.append = interrupted  # type: ignore[method-assign, assignment]
+        train(recorder)
+        recorder.clock.flush()
+        run = read_run(tmp_path / "mine")
+        assert (len(run.steps), run.manifest.ended) == (5, "ended by os._exit(4)")
+
+
 def test_bad_input_is_said_before_the_training(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="warmup=-1"):
         profkit.record(tmp_path / "mine", warmup=-1)

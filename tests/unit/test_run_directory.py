@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +172,52 @@ def test_force_removes_only_what_profkit_wrote(tmp_path: Path, extra: str) -> No
     (place / extra).unlink()
     create_directory(place, force=True)
     assert list(place.iterdir()) == []
+
+
+def test_force_removes_what_a_killed_write_left(tmp_path: Path) -> None:
+    directory = tmp_path / "run"
+    create_directory(directory)
+    write_manifest(directory, make_manifest())
+    (directory / "run.json.partial").write_bytes(b"{")
+    create_directory(directory, force=True)
+    assert not list(directory.iterdir())
+
+
+def test_a_manifest_is_written_over_where_there_is_no_room_for_another_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(tmp_path, make_manifest("before"))
+
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    write_manifest(tmp_path, make_manifest("b"))
+    assert read_run(tmp_path).manifest.name == "b"
+    with pytest.raises(OutputError, match="No space left"):
+        write_manifest(tmp_path, make_manifest("x" * 100_000))
+    assert read_run(tmp_path).manifest.name == "b"
+
+
+def test_half_a_message_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, steps = RunWriter(tmp_path), table(0, 30)
+    write_manifest(tmp_path, make_manifest())
+    writer.append(steps)
+    write, calls = os.write, iter(range(9))
+
+    def fill(stream: int, content: bytes) -> int:
+        if next(calls):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(stream, content[:100])
+
+    monkeypatch.setattr(os, "write", fill)
+    with pytest.raises(OSError, match="No space left"):
+        writer.append(steps)
+    monkeypatch.undo()
+    writer.append(steps)
+    writer.close()
+    run = read_run(tmp_path)
+    assert (len(run.steps), run.reading_gaps) == (60, ())
 
 
 def test_force_leaves_a_run_alone_that_the_set_does_not_name(tmp_path: Path) -> None:
