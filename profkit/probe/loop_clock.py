@@ -72,7 +72,8 @@ class LoopClock(StageClock):
         is_headless: whether no loader opens the steps, so that optimizers close them.
         device: type of device that the model is on, None while no model was called.
         compiling_ns, compilations: what torch.compile took, and how often.
-        evaluation_ns, evaluation_batches: what evaluations within training steps took.
+        evaluation_ns, evaluation_batches: what evaluations within training steps took; to the end
+            of the step where nobody told that one was over.
         foreign_trainings, foreign_requests: backward passes, and requests for batches, in other
             threads than the loop's.
         training_loop: key of the iterator whose batches were trained on last, 0 before the first.
