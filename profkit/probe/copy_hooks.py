@@ -55,5 +55,7 @@ def _copy(clock: LoopClock, function: Function) -> Function:
             push((_TRANSFER, began, LEAVE, now()))
         return copy
 
+    # Where it can be found by who pickles it: methods in C tell no module.
+    call.__module__, call.__qualname__ = "torch", f"Tensor.{function.__name__}"
     hide_from_compilers(call, function)
     return call
