@@ -34,7 +34,8 @@ def copied(directory: Path) -> Iterator[Path]:
     """A copy of a directory beside it, gone afterwards; without environments and old runs.
 
     Beside it, so that a program's `../data` is still there; elsewhere if that place cannot be
-    written.
+    written. Links stay links, for a whole data set may lie behind one: what the program writes
+    through one that leads elsewhere it writes there.
     """
     parent = directory.parent if os.access(directory.parent, os.W_OK) else None
     with tempfile.TemporaryDirectory(
@@ -45,12 +46,23 @@ def copied(directory: Path) -> Iterator[Path]:
         shutil.copytree(
             directory,
             copy,
-            symlinks=False,
+            symlinks=True,
             ignore=lambda place, names: [one for one in names if _is_left_out(Path(place), one)],
-            ignore_dangling_symlinks=True,
             dirs_exist_ok=True,
         )
+        if parent is None:
+            _lead_back(directory, copy)
         yield copy
+
+
+def _lead_back(directory: Path, copy: Path) -> None:
+    """Let links that no longer lead anywhere from a copy lead to where the original ones do."""
+    for place, folders, names in os.walk(copy):
+        for link in (Path(place) / name for name in (*folders, *names)):
+            if link.is_symlink() and not link.exists():
+                original = directory / link.relative_to(copy)
+                link.unlink()
+                link.symlink_to(original.parent.absolute() / os.readlink(original))
 
 
 def moved(path: str, directory: Path, copy: Path) -> str:
