@@ -27,12 +27,13 @@ from .scripts.run_ending import read_ending
 from .scripts.target import check_target
 from .scripts.tracing import ScriptOrder
 from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
-from .store.passes import TORCH, read_lines, read_stacks
+from .store.passes import TENSORBOARD, TORCH, read_lines, read_stacks
 from .store.rank_directories import find_ranks, read_ranks
 from .store.records import read_run
 from .store.run_directory import (
     check_directory,
     create_directory,
+    discard_set,
     find_runs,
     write_file,
     write_set,
@@ -225,11 +226,17 @@ def trace_script(
 
     check_target(order.target)
     name = order.target.stem
+    if name in (FIGURES, TENSORBOARD):  # which lie beside the run
+        name = f"{name}-run"
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     directory = out if out is not None else Path("runs", f"{name}-{stamp}")
     create_directory(directory, force=force)
     write_set(directory, (name,))
-    code = trace_program(order, directory / name, say)
+    try:
+        code = trace_program(order, directory / name, say)
+    except InputError:
+        discard_set(directory)
+        raise
     found = report(directory)
     write_report(directory, found)
     return directory, found, code
