@@ -37,16 +37,11 @@ def copied(directory: Path) -> Iterator[Path]:
     """A copy of a directory beside it, gone afterwards; without environments and old runs.
 
     Beside it, so that a program's `../data` is still there; elsewhere if that place cannot be
-<<<<<<< HEAD
-    written. Links stay links, for a whole data set may lie behind one: what the program writes
-    through one that leads elsewhere it writes there.
-=======
     written. Links stay links: those to the outside lead to where they did, and what is linked is
     not copied. What cannot be read, and what is no file (pipes, sockets), is left out.
 
     Raises:
         OSError: there is no room for it.
->>>>>>> lost
     """
     directory = directory.resolve()
     parent = directory.parent if os.access(directory.parent, os.W_OK) else None
@@ -54,36 +49,13 @@ def copied(directory: Path) -> Iterator[Path]:
         prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True
     ) as scratch:
         # The copy takes the temporary directory's own place, for the sake of `..`.
-<<<<<<< HEAD
-        copy = Path(scratch)
-        shutil.copytree(
-            directory,
-            copy,
-            symlinks=True,
-            ignore=lambda place, names: [one for one in names if _is_left_out(Path(place), one)],
-            dirs_exist_ok=True,
-        )
-        if parent is None:
-            _lead_back(directory, copy)
-=======
         copy = Path(scratch).resolve()
         for place, names in _walk(directory):
             there = copy / place.relative_to(directory)
             there.mkdir(exist_ok=True)
             for name in names:
                 _copy(place / name, there / name, directory, copy)
->>>>>>> lost
         yield copy
-
-
-def _lead_back(directory: Path, copy: Path) -> None:
-    """Let links that no longer lead anywhere from a copy lead to where the original ones do."""
-    for place, folders, names in os.walk(copy):
-        for link in (Path(place) / name for name in (*folders, *names)):
-            if link.is_symlink() and not link.exists():
-                original = directory / link.relative_to(copy)
-                link.unlink()
-                link.symlink_to(original.parent.absolute() / os.readlink(original))
 
 
 def moved(path: str, directory: Path, copy: Path) -> str:
