@@ -48,6 +48,8 @@ __all__ = [
 ]
 
 FIGURES = "figures"
+_LONGEST_FIGURE = 60
+"""Letters of a run's name in the name of its figure's file."""
 REPORT = "report.md"
 
 Show = Callable[[str, float], None]
@@ -242,16 +244,17 @@ def write_report(directory: Path, found: Report) -> Path:
     from .render.markdown import render_markdown
     from .render.units import one_line
 
-    drawn = {"Mean step and its stages": ("stages", draw_stage_bars(found))}
-    for run in found.runs:
+    drawn = {"stages": ("Mean step and its stages", draw_stage_bars(found))}
+    for number, run in enumerate(found.runs, 1):
         name = run.manifest.name
-        file = f"timeline-{re.sub(r'[^A-Za-z0-9-]+', '-', name)}"
-        drawn[f"A few steps of {one_line(name, 30)}, to scale"] = (file, draw_timeline(run))
+        file = f"timeline-{re.sub(r'[^A-Za-z0-9-]+', '-', name)[:_LONGEST_FIGURE]}"
+        file = f"{file}-{number}" if file in drawn else file
+        drawn[file] = (f"A few steps of {one_line(name, 30)}, to scale", draw_timeline(run))
     links = {}
-    for caption, (name, svg) in drawn.items():
+    for file, (caption, svg) in drawn.items():
         if svg is not None:
-            links[caption] = f"{FIGURES}/{name}.svg"
-            write_file(directory / FIGURES / f"{name}.svg", svg.encode())
+            links[f"{FIGURES}/{file}.svg"] = caption
+            write_file(directory / FIGURES / f"{file}.svg", svg.encode())
     path = directory / REPORT
     write_file(path, render_markdown(found, links).encode())
     return path

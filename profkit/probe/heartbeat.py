@@ -7,6 +7,7 @@ from _thread import start_new_thread
 from collections.abc import Callable
 from threading import Event, RLock, get_ident
 
+_STOP_WAIT_S = 5.0
 _FORK_WAIT_S = 1.0
 """Longest that a fork waits for an act that goes on. The thread that forks may hold what the act
 waits for: a signal's handler or a finalizer may fork at any moment."""
@@ -47,7 +48,8 @@ class Heartbeat:
     def stop(self) -> None:
         """End, and wait for an act that goes on."""
         _alive.discard(self)
-        self._pause()
+        # Not for ever: who stops it may hold what the act waits for.
+        self._pause(_STOP_WAIT_S)
 
     def _run(self) -> None:
         with self._changing:
