@@ -2,6 +2,7 @@
 
 import os
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,8 @@ T = TypeVar("T")
 _HEARTBEAT_S = 0.25
 _CALIBRATION_MARKS = 2_000
 _active: "Observation | None" = None
+_observing: "weakref.WeakSet[LoopClock]" = weakref.WeakSet()
+_fork_hook_set = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +130,7 @@ class Observation:
         global _active
         self.recorder.begin()
         self.hooks.install()
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self.clock.stop)
+        _stop_in_children(self.clock)
         when_imported(
             COMPILER,
             lambda module: watch_compilation(self.clock, module),
@@ -244,6 +246,20 @@ class Observation:
                 "under torchrun; a backward pass or an optimizer's step makes a step one"
             )
         return gaps
+
+
+def _stop_in_children(clock: LoopClock) -> None:
+    """A forked child is another program, even if it trains."""
+    global _fork_hook_set
+    _observing.add(clock)
+    if not _fork_hook_set and hasattr(os, "register_at_fork"):
+        _fork_hook_set = True
+        os.register_at_fork(after_in_child=_stop_all)
+
+
+def _stop_all() -> None:
+    for clock in list(_observing):
+        clock.stop()
 
 
 class Watched(Generic[T]):

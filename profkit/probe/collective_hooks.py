@@ -60,8 +60,9 @@ def watch_reducer(hooks: Hooks, module: nn.Module) -> None:
     Its reducer runs in C++, within the backward pass, and tells nobody. On a GPU the host does not
     wait there, and nothing is known.
     """
-    if not isinstance(module, nn.parallel.DistributedDataParallel):
+    if not isinstance(module, nn.parallel.DistributedDataParallel) or module in hooks.reducers:
         return
+    hooks.reducers.add(module)
     if module.device_type != "cpu":
         hooks.clock.watches_collectives = False
         hooks.gaps.append(

@@ -7,10 +7,11 @@ from _thread import start_new_thread
 from collections.abc import Callable
 from threading import Event, RLock, get_ident
 
-_STOP_WAIT_S = 5.0
 _FORK_WAIT_S = 1.0
 """Longest that a fork waits for an act that goes on. The thread that forks may hold what the act
 waits for: a signal's handler or a finalizer may fork at any moment."""
+_STOP_WAIT_S = 5.0
+"""The same for its end, which may come in such a moment, too."""
 _alive: "weakref.WeakSet[Heartbeat]" = weakref.WeakSet()
 _fork_hooks_set = False
 

@@ -43,6 +43,7 @@ class Hooks:
         iterators: those that were asked for batches, by key, for as long as they live.
         on_loader: told a loader each time that it is about to be iterated, before its workers
             start; for probes that look into them.
+        reducers: `DistributedDataParallel` modules whose gradients are watched.
         optimizers: the first few seen, for probes that look at their lines.
         tensor_methods: the originals of those that have a wrapper.
         installed: whether the wrappers are in place.
@@ -57,6 +58,7 @@ class Hooks:
         self.on_loader: Callable[[Any], None] | None = None
         self.on_module: Callable[[nn.Module], None] | None = None
         self.optimizers: dict[int, Any] = {}
+        self.reducers: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._at_end: list[Callable[[], None]] = []
         self._watch_reducer: Callable[[Hooks, nn.Module], None] = lambda hooks, module: None
         self.tensor_methods: set[Function] = set()

@@ -59,7 +59,26 @@ def read_ranks(launch: Path) -> RanksRecord:
     if earlier:
         names = [one.path.name for one in earlier]
         gaps.append(f"earlier starts, left aside: {', '.join(_first_few(names, 'others'))}")
+    strangers = _of_another_launch(ranks)
+    if strangers:
+        names = _first_few([one.directory for one in strangers], "others")
+        gaps.append(f"of an earlier launch, left aside: {', '.join(names)}")
+        ranks = [one for one in ranks if one not in strangers]
     return RanksRecord(tuple(ranks), tuple(unreadable), tuple(gaps))
+
+
+def _of_another_launch(ranks: list[RankRecord]) -> list[RankRecord]:
+    """Ranks that the latest launch does not have: an earlier one with more of them left them."""
+    newest = max(ranks, key=lambda one: one.manifest.started_at).manifest.rank
+    if newest is None:
+        return []
+    return [
+        one
+        for one in ranks
+        if one.manifest.rank is not None
+        and one.manifest.rank.launch != newest.launch
+        and one.rank >= newest.world_size
+    ]
 
 
 def _read_rank(found: RankDirectory, gaps: list[str]) -> RankRecord:
