@@ -8,36 +8,29 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .analyze.breakdown import break_down
-from .analyze.compare import compare, contention, unknown_contention
-from .diagnose.situation import Situation
-from .diagnose.stragglers import judge_ranks
-from .diagnose.verdict import add_comparison, judge
-from .errors import InputError, OutputError, ProfkitError, RunError
+from .analyze.compare import compare
+from .diagnose.verdict import add_comparison
+from .errors import InputError, OutputError
 from .probe.command import shown_command
+from .reading import rank_findings, run_findings
 from .recorder import Recorder
-from .render.wording import ending_line
-from .schema.drilldown import Drilldown
-from .schema.findings import EndingKind, Report, RunFindings
+from .schema.findings import Report, RunFindings
 from .schema.ranks import RanksFindings
 from .schema.record import RunRecord
 from .schema.run import COMPLETED
-from .schema.stage import STAGES, Stage
-from .scripts.run_ending import read_ending
 from .scripts.target import check_target
 from .scripts.tracing import ScriptOrder
-from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
-from .store.passes import TORCH, read_lines, read_stacks
-from .store.rank_directories import find_ranks, read_ranks
+from .store.passes import TENSORBOARD
+from .store.rank_directories import find_ranks
 from .store.records import read_run
 from .store.run_directory import (
     check_directory,
     create_directory,
+    discard_set,
     find_runs,
     write_file,
     write_set,
 )
-from .store.windows import SAMPLES, read_windows
 from .workloads.order import TraceOrder
 
 __all__ = [
@@ -54,9 +47,9 @@ __all__ = [
     "trace_script",
 ]
 
-EVERY_STAGE = "step"
 FIGURES = "figures"
-_UNREAD_SHOWN = 8
+_LONGEST_FIGURE = 60
+"""Letters of a run's name in the name of its figure's file."""
 REPORT = "report.md"
 
 Show = Callable[[str, float], None]
@@ -148,12 +141,12 @@ def report(*paths: str | Path) -> Report:
     ranks: RanksFindings | None = None
     for place in places:
         if place in launches:
-            ranks, shown = _ranks(place)
+            ranks, shown = rank_findings(place)
             found += shown
             continue
         for run in find_runs(place):
             records.append(read_run(run))
-            found.append(_findings(run, records[-1]))
+            found.append(run_findings(run, records[-1]))
     comparison = compare(records[0], records[1]) if len(records) > 1 and ranks is None else None
     if comparison is not None:
         found[0] = replace(found[0], verdicts=add_comparison(found[0].verdicts, comparison))
@@ -225,11 +218,17 @@ def trace_script(
 
     check_target(order.target)
     name = order.target.stem
+    if name in (FIGURES, TENSORBOARD):  # which lie beside the run
+        name = f"{name}-run"
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     directory = out if out is not None else Path("runs", f"{name}-{stamp}")
     create_directory(directory, force=force)
     write_set(directory, (name,))
-    code = trace_program(order, directory / name, say)
+    try:
+        code = trace_program(order, directory / name, say)
+    except InputError:
+        discard_set(directory)
+        raise
     found = report(directory)
     write_report(directory, found)
     return directory, found, code
@@ -245,16 +244,17 @@ def write_report(directory: Path, found: Report) -> Path:
     from .render.markdown import render_markdown
     from .render.units import one_line
 
-    drawn = {"Mean step and its stages": ("stages", draw_stage_bars(found))}
-    for run in found.runs:
+    drawn = {"stages": ("Mean step and its stages", draw_stage_bars(found))}
+    for number, run in enumerate(found.runs, 1):
         name = run.manifest.name
-        file = f"timeline-{re.sub(r'[^A-Za-z0-9-]+', '-', name)}"
-        drawn[f"A few steps of {one_line(name, 30)}, to scale"] = (file, draw_timeline(run))
+        file = f"timeline-{re.sub(r'[^A-Za-z0-9-]+', '-', name)[:_LONGEST_FIGURE]}"
+        file = f"{file}-{number}" if file in drawn else file
+        drawn[file] = (f"A few steps of {one_line(name, 30)}, to scale", draw_timeline(run))
     links = {}
-    for caption, (name, svg) in drawn.items():
+    for file, (caption, svg) in drawn.items():
         if svg is not None:
-            links[caption] = f"{FIGURES}/{name}.svg"
-            write_file(directory / FIGURES / f"{name}.svg", svg.encode())
+            links[f"{FIGURES}/{file}.svg"] = caption
+            write_file(directory / FIGURES / f"{file}.svg", svg.encode())
     path = directory / REPORT
     write_file(path, render_markdown(found, links).encode())
     return path
@@ -295,133 +295,3 @@ def save_text(path: Path, text: str, *, force: bool = False) -> None:
     if path.exists() and not force:
         raise OutputError(f"{path} already exists: choose another path, or pass --force")
     write_file(path, text.encode())
-
-
-def _ranks(launch: Path) -> tuple[RanksFindings, list[RunFindings]]:
-    """All ranks beside each other; the lowest that can be read and the straggler by themselves."""
-    record = read_ranks(launch)
-    ranks = judge_ranks(record)
-    directories = {one.rank: launch / one.directory for one in record.ranks}
-    shown: list[RunFindings] = []
-    unread: list[str] = []
-    lowest = iter(directories)
-    while not shown and (rank := next(lowest, None)) is not None:
-        shown += _shown_rank(rank, directories[rank], unread)
-    straggler = ranks.stragglers[0].rank if ranks.stragglers else None
-    if straggler is not None and straggler != rank:
-        shown += _shown_rank(straggler, directories[straggler], unread)
-    if not shown:
-        raise RunError(f"{launch}: no rank's run can be read: {unread[0]}")
-    return replace(ranks, gaps=(*ranks.gaps, *unread[:_UNREAD_SHOWN])), shown
-
-
-def _shown_rank(rank: int, directory: Path, unread: list[str]) -> list[RunFindings]:
-    try:
-        record = read_run(directory)
-    except RunError as error:  # its summary was there
-        unread.append(f"rank {rank} cannot be shown by itself: {error}")
-        return []
-    name = f"rank {rank} of {record.manifest.name}"
-    named = replace(record, manifest=replace(record.manifest, name=name))
-    return [_findings(directory, named)]
-
-
-def _findings(run: Path, recorded: RunRecord) -> RunFindings:
-    manifest = recorded.manifest
-    gaps = [*manifest.gaps, *recorded.reading_gaps]
-    gaps += [probe.gap for probe in manifest.probes if probe.gap is not None]
-    ending = read_ending(run, recorded)
-    if ending.kind is not EndingKind.RECORDED:
-        gaps.append(ending_line(ending))
-    breakdown = break_down(recorded.steps)
-    asked = _asked_stages(manifest.asked_stage)
-    stages = tuple(stage for stage in asked if breakdown.stages[stage] is not None)
-    if len(asked) == 1 and not stages:
-        gaps.append(f"stage {asked[0].label} was asked for, but never observed in this run")
-    drilldown, idle = _drill_down(run, recorded, stages, gaps)
-    drilldown = (*_places(run, recorded, breakdown.disturbed, gaps), *drilldown)
-    seen = contention(recorded)
-    if (unknown := unknown_contention(recorded)) is not None:
-        gaps.append(unknown)
-    situation = Situation(manifest, breakdown, seen, idle)
-    if situation.on_device and idle is None:
-        gaps.append(
-            "no device activity was traced: whether the data wait is hidden behind queued work "
-            "is not known, so it is not called a bottleneck"
-        )
-    return RunFindings(
-        manifest=manifest,
-        ending=ending,
-        breakdown=breakdown,
-        contention=seen,
-        verdicts=judge(situation),
-        drilldown=drilldown,
-        marks=recorded.marks,
-        gaps=tuple(gaps),
-    )
-
-
-def _asked_stages(asked: str | None) -> tuple[Stage, ...]:
-    if asked is None:
-        return ()
-    return STAGES if asked == EVERY_STAGE else (Stage(asked),)
-
-
-def _places(
-    run: Path, recorded: RunRecord, disturbed: int, gaps: list[str]
-) -> tuple[Drilldown, ...]:
-    """What `other` holds by the stack samples of the light pass, where there are any.
-
-    They need nobody to ask for them, and no entry in the manifest: a run that was killed has them.
-    """
-    windows = read_windows(run)
-    if not windows:
-        return ()
-    from .analyze.other_places import NOTHING, other_places
-
-    stated = {probe.name: probe.steps for probe in recorded.manifest.probes}
-    found = other_places(windows, stated.get(SAMPLES, disturbed))
-    if found.costs:
-        return (found,)
-    if found.gap is not None and found.gap != NOTHING:
-        gaps.append(found.gap)
-    return ()
-
-
-def _drill_down(
-    run: Path, recorded: RunRecord, stages: tuple[Stage, ...], gaps: list[str]
-) -> tuple[tuple[Drilldown, ...], float | None]:
-    """What the traced passes saw of these stages, and the device's idle part of the wait."""
-    steps = {probe.name: probe.steps for probe in recorded.manifest.probes if probe.gap is None}
-    found: list[Drilldown] = []
-    idle: list[float | None] = [None]
-
-    def torch() -> None:
-        from .analyze.operators import all_operator_costs, device_idle_in_wait_share
-
-        traced = read_trace(run / TORCH / FULL_TRACE)
-        idle[0] = device_idle_in_wait_share(traced)
-        sources_path = run / TORCH / OPERATOR_SOURCES
-        sources = read_operator_sources(sources_path) if sources_path.exists() else None
-        found.extend(all_operator_costs(traced, sources, stages))
-
-    def stacks() -> None:
-        from .analyze.stacks import stack_costs
-
-        text = read_stacks(run)
-        found.extend(stack_costs(text, stage, steps["stacks"]) for stage in stages)
-
-    def lines() -> None:
-        from .analyze.lines import line_costs
-
-        figures = read_lines(run)
-        found.extend(line_costs(figures, stage, steps["lines"]) for stage in stages)
-
-    for name, read in (("torch", torch), ("stacks", stacks), ("lines", lines)):
-        if name in steps:
-            try:
-                read()
-            except ProfkitError as error:  # a damaged pass must hide neither times nor others
-                gaps.append(f"the {name} pass could not be read: {error}")
-    found.sort(key=lambda one: STAGES.index(one.stage))
-    return tuple(found), idle[0]

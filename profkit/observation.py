@@ -262,6 +262,9 @@ class Watched(Generic[T]):
     def __len__(self) -> int:
         return len(self._iterable)  # type: ignore[arg-type]  # its TypeError is the right one
 
+    def __bool__(self) -> bool:
+        return bool(self._iterable)  # without this, its length would be asked for
+
     def __getattr__(self, name: str) -> Any:
         """Whatever else the iterable has."""
         if name == "_iterable":  # not there yet: it is being copied or unpickled

@@ -57,5 +57,7 @@ def main(program: str | None = None) -> None:
 
 
 def _fail(message: str) -> None:
-    click.echo(f"profkit: error: {message}", err=True)
+    # Messages name files, and what stands in them.
+    line = "".join(char if char.isprintable() else " " for char in message)
+    click.echo(f"profkit: error: {line}", err=True)
     sys.exit(EXIT_ERROR)

@@ -16,7 +16,7 @@ DEFAULT_WARMUP = 10
 
 
 @click.command(
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
     epilog="Example: profkit run --warmup 20 train.py --epochs 3",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Run directory [below runs/].")

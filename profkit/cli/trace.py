@@ -125,12 +125,11 @@ def trace(
     in_place: bool,
     module: bool,
     script: tuple[str, ...],
-) -> None:
+) -> int:
     """Train on MNIST, or run SCRIPT, and say which stage of the step costs the time, and why."""
     if script:
         _refuse_with_script(context)
-        _trace_script(module, script, stage, probes, steps, in_place, out, force)
-        return
+        return _trace_script(module, script, stage, probes, steps, in_place, out, force)
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -164,6 +163,7 @@ def trace(
     # A pipe has no width; tables need more than the 80 columns that rich assumes then.
     print_report(found, Console() if sys.stdout.isatty() else Console(width=120))
     click.echo(directory)
+    return 0
 
 
 def _refuse_with_script(context: click.Context) -> None:
@@ -182,12 +182,13 @@ def _trace_script(
     in_place: bool,
     out: Path | None,
     force: bool,
-) -> None:
+) -> int:
     from rich.console import Console
 
     from .. import api
     from ..probe.telling import tell
     from ..render.terminal import print_report
+    from ..render.units import one_line
     from .run import DEFAULT_WARMUP, make_target
 
     order = api.ScriptOrder(
@@ -200,6 +201,8 @@ def _trace_script(
     )
     directory, found, code = api.trace_script(order, out, force=force, say=tell)
     if code:
-        tell(f"{script[0]} ended with exit code {code}")
+        tell(f"{one_line(script[0])} ended with exit code {code}")
     print_report(found, Console() if sys.stdout.isatty() else Console(width=120))
     click.echo(directory)
+    # As a shell says it where a signal ended the program.
+    return code if code >= 0 else 128 - code

@@ -40,9 +40,17 @@ def hook_collectives(hooks: Hooks) -> None:
         return
     import torch.distributed.distributed_c10d as c10d
 
+    wrappers: dict[Function, Function] = {}
+
+    def mark(function: Function) -> Function:
+        # One for both names: a pickled function is looked up by the module that it comes from.
+        if function not in wrappers:
+            wrappers[function] = _waiting(hooks.clock, function)
+        return wrappers[function]
+
     for owner in (torch.distributed, c10d):
         for name in _COLLECTIVES:
-            hooks.replace(owner, name, lambda f: _waiting(hooks.clock, f))
+            hooks.replace(owner, name, mark)
     hooks.replace(c10d.Work, "wait", lambda f: _waiting(hooks.clock, f))
 
 

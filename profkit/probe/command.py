@@ -23,7 +23,12 @@ def shown_command(arguments: Sequence[str]) -> str:
         else:
             shown.append(_last_part(argument))
         hide_next = is_secret and not equals
-    return " ".join(shown)
+    return printable(" ".join(shown))
+
+
+def printable(text: str) -> str:
+    """Text from a command line without what only stands for undecodable bytes."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _last_part(argument: str) -> str:

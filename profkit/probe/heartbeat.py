@@ -7,6 +7,10 @@ from _thread import start_new_thread
 from collections.abc import Callable
 from threading import Event, RLock, get_ident
 
+_STOP_WAIT_S = 5.0
+_FORK_WAIT_S = 1.0
+"""Longest that a fork waits for an act that goes on. The thread that forks may hold what the act
+waits for: a signal's handler or a finalizer may fork at any moment."""
 _alive: "weakref.WeakSet[Heartbeat]" = weakref.WeakSet()
 _fork_hooks_set = False
 
@@ -44,7 +48,8 @@ class Heartbeat:
     def stop(self) -> None:
         """End, and wait for an act that goes on."""
         _alive.discard(self)
-        self._pause()
+        # Not for ever: who stops it may hold what the act waits for.
+        self._pause(_STOP_WAIT_S)
 
     def _run(self) -> None:
         with self._changing:
@@ -58,14 +63,14 @@ class Heartbeat:
                 return
             self._halt, self._done = halt, done
 
-    def _pause(self) -> None:
+    def _pause(self, limit_s: float | None = None) -> None:
         with self._changing:
             halt, self._halt = self._halt, None
             done, ident = self._done, self._ident
         if halt is not None:
             halt.set()
             if ident != get_ident():
-                done.wait()
+                done.wait(limit_s)
 
     def _beat(self, halt: Event, done: Event) -> None:
         self._ident = get_ident()
@@ -77,7 +82,7 @@ class Heartbeat:
 
 def _pause_all() -> None:
     for heartbeat in list(_alive):
-        heartbeat._pause()
+        heartbeat._pause(_FORK_WAIT_S)
 
 
 def _go_on() -> None:

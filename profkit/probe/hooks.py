@@ -200,7 +200,8 @@ class Hooks:
                 clock.begin()
             if id(module) not in modules:
                 meet(module)
-            if module.training:
+            # A frozen TorchScript module has no such attribute.
+            if getattr(module, "training", False):
                 if id(module) not in trained:
                     clock.trains(module)
             elif not keeps_gradients():
@@ -225,7 +226,10 @@ class Hooks:
 
     def _meet(self, module: nn.Module) -> None:
         self.clock.meet(module)
-        self._watch_reducer(self, module)
+        try:
+            self._watch_reducer(self, module)
+        except Exception as error:  # a torch unlike the known ones must not stop a training
+            self.gaps.append(f"waits for other ranks were not observed: {error!r}")
         self.tell("on_module", module)
 
     def tell(self, probe: str, seen: object) -> None:

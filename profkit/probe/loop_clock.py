@@ -9,7 +9,7 @@ from _thread import get_ident
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import Flag
@@ -72,7 +72,8 @@ class LoopClock(StageClock):
         is_headless: whether no loader opens the steps, so that optimizers close them.
         device: type of device that the model is on, None while no model was called.
         compiling_ns, compilations: what torch.compile took, and how often.
-        evaluation_ns, evaluation_batches: what evaluations within training steps took.
+        evaluation_ns, evaluation_batches: what evaluations within training steps took; to the end
+            of the step where nobody told that one was over.
         foreign_trainings, foreign_requests: backward passes, and requests for batches, in other
             threads than the loop's.
         training_loop: key of the iterator whose batches were trained on last, 0 before the first.
@@ -229,7 +230,7 @@ class LoopClock(StageClock):
 
     def watch(
         self, iterator: Iterator[T], meet: Callable[[int], None] = lambda key: None
-    ) -> Generator[T, None, Any]:
+    ) -> Generator[T, Any, Any]:
         """The batches of any iterator, with the requests for them observed.
 
         Args:
@@ -240,11 +241,12 @@ class LoopClock(StageClock):
         key = id(token)
         meet(key)
         fetch, get = self._frames[Stage.DATALOADER.value], iterator.__next__
+        sent = None  # generators may be told something with a request
         try:
             while True:
                 asked = self.ask(key)
                 try:
-                    batch = fetch(get)
+                    batch = fetch(get) if sent is None else fetch(cast(Any, iterator).send, sent)
                 except BaseException as error:
                     if asked is not None:
                         self.got_none(key, asked)
@@ -253,7 +255,7 @@ class LoopClock(StageClock):
                     raise
                 if asked is not None:
                     self.got(batch, asked)
-                yield batch
+                sent = yield batch
                 del batch
         finally:
             self.release(key)

@@ -1,6 +1,7 @@
 """Report -> figures, as SVG text that is the same for the same report."""
 
 import io
+import warnings
 
 import matplotlib
 import numpy as np
@@ -45,7 +46,8 @@ def draw_stage_bars(report: Report) -> str | None:
                 axes.text(left + width / 2, row, text, ha="center", va="center", fontsize=8)
             left += width
         axes.text(left + 0.01 * longest, row, f"{milliseconds(left * 1e6)} ms", va="center")
-    axes.set_yticks(range(len(runs)), [one_line(run.manifest.name, 20) for run in runs])
+    names = [one_line(run.manifest.name, 20) for run in runs]
+    axes.set_yticks(range(len(runs)), names, parse_math=False)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.15 * longest)
     axes.set_xlabel("mean step, ms")
@@ -73,7 +75,8 @@ def draw_timeline(run: RunFindings) -> str | None:
         begin = (int(marks.start_ns[marks.step == step].min()) - origin) / 1e6
         axes.axvline(begin, color="black", linewidth=0.6)
     axes.set_yticks([])
-    axes.set_xlabel(f"ms; steps {first} to {last} of {one_line(run.manifest.name, 20)}")
+    name = one_line(run.manifest.name, 20)
+    axes.set_xlabel(f"ms; steps {first} to {last} of {name}", parse_math=False)
     _legend(figure, {STAGES[index] for index in np.unique(marks.stage[shown]).tolist()})
     return _svg(figure)
 
@@ -108,7 +111,12 @@ def _legend(figure: Figure, stages: set[Stage]) -> None:
 
 
 def _svg(figure: Figure) -> str:
-    with matplotlib.rc_context({"svg.hashsalt": "profkit", "svg.fonttype": "none"}):
+    with (
+        matplotlib.rc_context({"svg.hashsalt": "profkit", "svg.fonttype": "none"}),
+        warnings.catch_warnings(),
+    ):
+        # The reader's fonts have the letters of a name that matplotlib's own has not.
+        warnings.simplefilter("ignore", UserWarning)
         FigureCanvasSVG(figure)
         drawn = io.StringIO()
         figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": "profkit"})

@@ -26,7 +26,7 @@ def render_markdown(report: Report, figures: Mapping[str, str] | None = None) ->
 
     Args:
         report: what was found.
-        figures: caption → relative link of each figure that lies beside the text.
+        figures: relative link → caption of each figure that lies beside the text.
     """
     names = " and ".join(_safe(run.manifest.name) for run in report.runs)
     lines = [f"# Where the step's time goes: {names}", ""]
@@ -54,7 +54,7 @@ def render_markdown(report: Report, figures: Mapping[str, str] | None = None) ->
         ]
     if report.ranks is not None:
         lines += _ranks_section(report.ranks)
-    for caption, link in (figures or {}).items():
+    for link, caption in (figures or {}).items():
         lines += [f"![{_safe(caption)}]({link})", "", f"*{_safe(caption)}*", ""]
     for run in report.runs:
         lines += _run_section(run)
@@ -114,7 +114,9 @@ def _run_section(run: RunFindings) -> list[str]:
     for found in run.drilldown:
         lines += _markdown_table(drilldown_table(found), level=3)
     lines += ["### What the probes cost", ""]
-    lines += [f"- {name}: {_safe(text)}" for name, text in probe_cost(run)] or ["- not recorded"]
+    lines += [f"- {_safe(name)}: {_safe(text)}" for name, text in probe_cost(run)] or [
+        "- not recorded"
+    ]
     lines += ["", "### Gaps", ""]
     lines += [f"- {_safe(gap, 400)}" for gap in run.gaps] or ["- none"]
     return [*lines, ""]

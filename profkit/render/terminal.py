@@ -20,6 +20,8 @@ from .wording import (
     versions_line,
 )
 
+_LONGEST_LINE = 800
+
 
 def print_report(report: Report, console: Console) -> None:
     """Print machine, data, stages, verdicts and the first run's drill-down.
@@ -74,11 +76,12 @@ def print_report(report: Report, console: Console) -> None:
 
 
 def _line(console: Console, name: str, text: str, style: str = "") -> None:
+    text = one_line(text, _LONGEST_LINE)
     console.print(Text.assemble((f"{name}: ", "dim"), (text, style)), soft_wrap=True)
 
 
 def _table(console: Console, table: Table) -> None:
-    console.print(Text(table.title, "bold"))
+    console.print(Text(one_line(table.title), "bold"))
     drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False)
     for name, number in zip(table.head, table.numbers, strict=True):
         drawn.add_column(Text(name), justify="right" if number else "left", no_wrap=True)
@@ -91,4 +94,4 @@ def _table(console: Console, table: Table) -> None:
     if table.rows:
         console.print(drawn)
     if table.note:
-        console.print(Text(f"  {table.note}", "dim"), soft_wrap=True)
+        console.print(Text(f"  {one_line(table.note, _LONGEST_LINE)}", "dim"), soft_wrap=True)

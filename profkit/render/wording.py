@@ -243,17 +243,17 @@ def probe_cost(run: RunFindings) -> tuple[tuple[str, str], ...]:
             continue
         text = plural(probe.steps, "step")
         if probe.name == "clock":
-            rows.append((probe.name, f"{text}, {_clock_cost(probe, light)}"))
+            rows.append((one_line(probe.name, 30), f"{text}, {_clock_cost(probe, light)}"))
             continue
         if probe.name == "samples":
             open_for = "" if probe.wall_ns is None else f", windows of {duration(probe.wall_ns)}"
-            rows.append((probe.name, f"{text} left out of the times{open_for}"))
+            rows.append((one_line(probe.name, 30), f"{text} left out of the times{open_for}"))
             continue
         if probe.wall_ns is not None:
             text += f", a pass of its own: {duration(probe.wall_ns)}"
         if probe.step_ns is not None and light is not None:
             text += f", its steps {significant(probe.step_ns / light.median)}× as long"
-        rows.append((probe.name, text))
+        rows.append((one_line(probe.name, 30), text))
     return tuple(rows)
 
 

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import InputError
+from ..probe.command import printable
 from ..probe.import_watch import find_spec
 
+_LONGEST_STEM = 60
+"""Of the 255 bytes of a file's name: letters may have four of them, and a time follows."""
 _REWRITING = ("__path__", "sys.modules", "meta_path")
 """Words in a package's source after which only importing it tells what modules it has."""
 
@@ -35,10 +38,12 @@ class Target:
 
     @property
     def stem(self) -> str:
-        """The program's bare name."""
+        """The program's bare name, fit for a directory's."""
         if self.kind == "module":
-            return self.name.rpartition(".")[2]
-        return Path(self.name).stem or "program"
+            stem = self.name.rpartition(".")[2]
+        else:
+            stem = Path(self.name).stem.strip(".")
+        return printable(stem)[:_LONGEST_STEM] or "program"
 
     @property
     def is_container(self) -> bool:

@@ -1,12 +1,15 @@
 """Traces a user's program: a light pass for the times, then short passes with one probe each."""
 
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 import msgspec
 
@@ -17,12 +20,25 @@ from ..store.passes import TENSORBOARD
 from ..store.run_directory import read_manifest, write_manifest
 from .script_pass import facts_path
 from .target import Target, check_target
-from .workplace import LIMIT_BYTES, copied, directory_size, moved
+from .workplace import LIMIT_BYTES, LIMIT_FILES, copied, directory_size, moved
 
 _PATIENCE_S = 120.0
 """How much longer than the light pass a pass may take before it is ended."""
 _SLOWDOWN = 10.0
 _LONGEST_WORDS = 200
+_ROOT = Path(__file__).parents[2]
+_START = """\
+import sys
+if sys.path[:1] == [""]:
+    del sys.path[0]
+sys.path.insert(0, {root!r})
+import profkit
+del sys.path[0]
+from profkit.cli import main
+main("profkit")
+"""
+"""Starts this very profkit. With `-m`, a `queue.py` in the working directory would be imported in
+place of the one that profkit needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,25 +78,40 @@ def trace_program(order: ScriptOrder, run: Path, say: Callable[[str], None]) -> 
     """
     check_target(order.target)
     run = run.absolute()
-    began = time.monotonic()
     options = ["--out", str(run), "--warmup", str(order.warmup), "--quiet"]
     if order.steps is not None:
         options += ["--steps", str(order.steps), "--stop"]
-    code = _wait(subprocess.Popen(_command(options, order.target)), None)
-    light_s = time.monotonic() - began
-    if not (run / MANIFEST).is_file():
-        raise InputError(
-            f"{order.target.name} ended with exit code {code} and never imported torch: there is "
-            "nothing to trace"
-        )
-    step_ns, workers = _light_facts(run)
-    if step_ns is not None and order.probes:
-        facts = _run_passes(order, run, step_ns, workers, _PATIENCE_S + _SLOWDOWN * light_s, say)
-        manifest = read_manifest(run / MANIFEST)
-        manifest = replace(manifest, probes=(*manifest.probes, *facts))
-        write_manifest(run, manifest)
+    with _terminated_by_exception(), ExitStack() as stack:
+        before: Path | str = "no pass is wanted"
+        if order.probes:
+            before = Path.cwd() if order.in_place else _copy_of(Path.cwd(), stack)
+        began = time.monotonic()
+        code = _wait(subprocess.Popen(_command(options, order.target)), None)
+        limit_s = _PATIENCE_S + _SLOWDOWN * (time.monotonic() - began)
+        if not (run / MANIFEST).is_file():
+            raise InputError(
+                f"{order.target.name} ended with exit code {code} and never imported torch: there "
+                "is nothing to trace"
+            )
+        step_ns, workers = _light_facts(run)
+        if step_ns is not None and order.probes:
+            facts = _run_passes(order, run, step_ns, workers, limit_s, before, say)
+            manifest = read_manifest(run / MANIFEST)
+            manifest = replace(manifest, probes=(*manifest.probes, *facts))
+            write_manifest(run, manifest)
     write_manifest(run, replace(read_manifest(run / MANIFEST), asked_stage=order.stage))
     return code
+
+
+def _copy_of(directory: Path, stack: ExitStack) -> Path | str:
+    """What the program finds before its first pass: the others find it too; or why they cannot."""
+    if directory_size(directory) is None:
+        large = f"over {LIMIT_BYTES // 2**20} MiB or {LIMIT_FILES} files"
+        return f"the working directory is too large to copy ({large})"
+    try:
+        return stack.enter_context(copied(directory))
+    except OSError as error:
+        return f"the working directory cannot be copied ({error.strerror or error})"
 
 
 def _light_facts(run: Path) -> tuple[float | None, int]:
@@ -103,38 +134,40 @@ def _run_passes(
     step_ns: float,
     workers: int,
     limit_s: float,
+    before: Path | str,
     say: Callable[[str], None],
 ) -> list[ProbeFacts]:
-    here = Path.cwd()
+    if isinstance(before, str):
+        return _no_pass(order, before, say)
+    where = (
+        "here: what it writes is written again"
+        if order.in_place
+        else "in a copy of this directory as it was: only what it writes elsewhere is written again"
+    )
     names = ", ".join(order.probes)
-    again = f"{order.target.name} runs again for each probe ({names}), a few steps each"
-    if order.in_place:
-        say(f"{again}, here: what it writes is written again")
-    else:
-        size = directory_size(here)
-        if size is None:
-            gap = (
-                f"the working directory is too large to copy (over {LIMIT_BYTES // 2**20} MiB or "
-                "thousands of files), and the program would write its outputs again: pass "
-                "--in-place to run the passes there all the same"
-            )
-            say(gap)
-            return [
-                ProbeFacts(name=probe, steps=0, gap=f"{probe} probe: {gap}")
-                for probe in order.probes
-            ]
-        say(f"{again}, in a copy of this directory: only what it writes elsewhere is written again")
+    say(f"{order.target.name} runs again for each probe ({names}), a few steps each, {where}")
     device = read_manifest(run / MANIFEST).device or "cpu"
-    with nullcontext(here) if order.in_place else copied(here) as place:
-        target = replace(order.target, name=moved(order.target.name, here, place))
-        found = []
-        for probe in order.probes:
-            options = ["--probe", probe, "--into", str(run), "--step-ns", str(step_ns)]
-            options += ["--workers", str(workers), "--device", device]
-            options += ["--tensorboard", str(run.parent / TENSORBOARD / run.name)]
-            say(f"{probe} pass")
+    here, found = Path.cwd(), []
+    for probe in order.probes:
+        options = ["--probe", probe, "--into", str(run), "--step-ns", str(step_ns)]
+        options += ["--workers", str(workers), "--device", device]
+        options += ["--tensorboard", str(run.parent / TENSORBOARD / run.name)]
+        say(f"{probe} pass")
+        with nullcontext(here) if order.in_place else copied(before) as place:
+            target = order.target
+            if target.kind == "script":
+                target = replace(target, name=moved(target.name, here, place))
             found.append(_one_pass(probe, _command(options, target), place, run, limit_s))
     return found
+
+
+def _no_pass(order: ScriptOrder, reason: str, say: Callable[[str], None]) -> list[ProbeFacts]:
+    gap = (
+        f"{reason}, and the program would write its outputs again: pass --in-place to run the "
+        "passes there all the same"
+    )
+    say(gap)
+    return [ProbeFacts(name=probe, steps=0, gap=f"{probe} probe: {gap}") for probe in order.probes]
 
 
 def _one_pass(
@@ -152,7 +185,7 @@ def _one_pass(
         return msgspec.json.decode(facts.read_bytes(), type=ProbeFacts)
     except (OSError, msgspec.DecodeError):
         said = log.read_text("utf-8", "replace").strip().splitlines()
-        words = said[-1][:_LONGEST_WORDS] if said else "it said nothing"
+        words = said[-1].replace(f"{place}/", "")[:_LONGEST_WORDS] if said else "it said nothing"
         return ProbeFacts(
             name=probe, steps=0, gap=f"{probe} probe: the pass ended with {code}: {words}"
         )
@@ -160,8 +193,26 @@ def _one_pass(
 
 def _command(options: Sequence[str], target: Target) -> list[str]:
     kind = ["-m"] if target.kind == "module" else []
-    start = [sys.executable, "-m", "profkit", "run"]
+    start = [sys.executable, "-c", _START.format(root=str(_ROOT)), "run"]
     return [*start, *options, *kind, "--", target.name, *target.arguments]
+
+
+@contextmanager
+def _terminated_by_exception() -> Iterator[None]:
+    """Have SIGTERM end this process by way of an exception: neither child nor copy stays behind."""
+
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    try:
+        before = signal.signal(signal.SIGTERM, leave)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _wait(process: "subprocess.Popen[bytes]", limit_s: float | None) -> int:
@@ -169,13 +220,22 @@ def _wait(process: "subprocess.Popen[bytes]", limit_s: float | None) -> int:
     try:
         return process.wait(limit_s)
     except subprocess.TimeoutExpired:
-        process.terminate()
+        return _end(process)
     except KeyboardInterrupt:
         try:
+            # The program may have things to save. Another Ctrl-C ends that.
             process.wait(_PATIENCE_S)
         finally:
             process.kill()
+            process.wait()
         raise
+    except SystemExit:
+        _end(process)
+        raise
+
+
+def _end(process: "subprocess.Popen[bytes]") -> int:
+    process.terminate()
     try:
         return process.wait(_PATIENCE_S)
     except subprocess.TimeoutExpired:

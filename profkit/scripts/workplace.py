@@ -2,28 +2,31 @@
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from ..errors import RunError
+from ..store.names import MANIFEST, SET_MANIFEST
+from ..store.run_directory import find_runs, read_manifest
 
 LIMIT_BYTES = 64 * 2**20
 """A larger directory is not copied: most of it is data or checkpoints."""
 LIMIT_FILES = 5_000
+_PREFIX = ".profkit-"
 _LEFT_OUT = frozenset({"runs", ".git", "node_modules", "__pycache__", ".mypy_cache", ".venv"})
 
 
 def directory_size(directory: Path) -> tuple[int, int] | None:
     """Bytes and files of what a copy would hold; None where that is beyond the limits."""
     size = files = 0
-    for place, folders, names in os.walk(directory):
-        folders[:] = [one for one in folders if not _is_left_out(Path(place), one)]
+    for place, names in _walk(directory):
         for name in names:
             files += 1
-            try:
-                size += (Path(place) / name).lstat().st_size
-            except OSError:
-                continue
+            with suppress(OSError):
+                size += (place / name).lstat().st_size
             if size > LIMIT_BYTES or files > LIMIT_FILES:
                 return None
     return size, files
@@ -34,44 +37,85 @@ def copied(directory: Path) -> Iterator[Path]:
     """A copy of a directory beside it, gone afterwards; without environments and old runs.
 
     Beside it, so that a program's `../data` is still there; elsewhere if that place cannot be
-    written.
+    written. Links stay links: those to the outside lead to where they did, and what is linked is
+    not copied. What cannot be read, and what is no file (pipes, sockets), is left out.
+
+    Raises:
+        OSError: there is no room for it.
     """
+    directory = directory.resolve()
     parent = directory.parent if os.access(directory.parent, os.W_OK) else None
     with tempfile.TemporaryDirectory(
-        prefix=".profkit-", dir=parent, ignore_cleanup_errors=True
+        prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True
     ) as scratch:
         # The copy takes the temporary directory's own place, for the sake of `..`.
-        copy = Path(scratch)
-        shutil.copytree(
-            directory,
-            copy,
-            symlinks=False,
-            ignore=lambda place, names: [one for one in names if _is_left_out(Path(place), one)],
-            ignore_dangling_symlinks=True,
-            dirs_exist_ok=True,
-        )
+        copy = Path(scratch).resolve()
+        for place, names in _walk(directory):
+            there = copy / place.relative_to(directory)
+            there.mkdir(exist_ok=True)
+            for name in names:
+                _copy(place / name, there / name, directory, copy)
         yield copy
 
 
 def moved(path: str, directory: Path, copy: Path) -> str:
-    """A path within `directory` as it is called in its copy; another one as it is.
+    """A path as it leads, from the copy of a directory, to the same: in the copy if it is there.
 
-    Relative ones are the same in both.
+    Args:
+        path: absolute, or relative to `directory`.
+        directory: that was copied.
+        copy: of it.
     """
-    if not os.path.isabs(path):
-        return path
+    absolute = Path(os.path.abspath(directory / path))
+    for one in (absolute, absolute.parent.resolve() / absolute.name):
+        for root in (directory, directory.resolve()):
+            if one.is_relative_to(root):
+                inside = one.relative_to(root)
+                return str(copy / inside) if os.path.isabs(path) else str(inside)
+    return str(absolute)
+
+
+def _walk(directory: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each directory that is copied, and what is to be copied in it beside directories."""
+    for name, folders, files in os.walk(directory):
+        place = Path(name)
+        links = [one for one in folders if (place / one).is_symlink()]
+        folders[:] = [one for one in folders if one not in links and not _is_left_out(place / one)]
+        yield place, [*files, *(one for one in links if one not in _LEFT_OUT)]
+
+
+def _copy(source: Path, target: Path, directory: Path, copy: Path) -> None:
     try:
-        return str(copy / Path(path).resolve().relative_to(directory.resolve()))
-    except ValueError:
-        return path
+        if source.is_symlink():
+            _link(source, target, directory, copy)
+        elif stat.S_ISREG(source.stat().st_mode):
+            shutil.copy2(source, target)
+    except (PermissionError, FileNotFoundError):  # not ours, or gone meanwhile
+        return
 
 
-def _is_left_out(place: Path, name: str) -> bool:
-    inside = place / name
-    return inside.is_dir() and (
-        name in _LEFT_OUT
-        or name.startswith(".profkit-")
-        or (inside / "pyvenv.cfg").is_file()
-        or (inside / "run.json").is_file()
-        or (inside / "runs.json").is_file()
-    )
+def _link(source: Path, target: Path, directory: Path, copy: Path) -> None:
+    leads_to = Path(os.path.abspath(source.parent / os.readlink(source)))
+    if leads_to.is_relative_to(directory):
+        leads_to = copy / leads_to.relative_to(directory)
+    target.symlink_to(leads_to)
+
+
+def _is_left_out(place: Path) -> bool:
+    if place.name in _LEFT_OUT or place.name.startswith(_PREFIX):
+        return True
+    return (place / "pyvenv.cfg").is_file() or _is_output(place)
+
+
+def _is_output(place: Path) -> bool:
+    """Whether profkit wrote it; other tools write a `run.json` too."""
+    try:
+        if (place / MANIFEST).is_file():
+            read_manifest(place / MANIFEST)
+        elif (place / SET_MANIFEST).is_file():
+            find_runs(place)
+        else:
+            return False
+    except RunError:
+        return False
+    return True

@@ -166,6 +166,14 @@ def write_set(directory: Path, names: tuple[str, ...]) -> None:
     write_file(directory / SET_MANIFEST, text + b"\n")
 
 
+def discard_set(directory: Path) -> None:
+    """Remove a directory that says which run directories it holds, while it holds none."""
+    with suppress(OSError):
+        if os.listdir(directory) == [SET_MANIFEST]:
+            (directory / SET_MANIFEST).unlink()
+            directory.rmdir()
+
+
 def is_run(path: Path) -> bool:
     """Whether `path` looks like a run directory."""
     return (path / MANIFEST).is_file()

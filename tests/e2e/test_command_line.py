@@ -205,6 +205,8 @@ BAD = {
     "no number": (("trace", "--steps", "many"), "'many' is not a valid integer"),
     "unknown probe": (("trace", "--probe", "perf"), "'perf' is no probe"),
     "unknown option": (("trace", "--step", "3"), "--step"),
+    "unknown option of run": (("run", "--step", "3", "file.txt"), "No such option '--step'"),
+    "no such script": (("run", "nowhere.py"), "nowhere.py does not exist"),
     "unknown command": (("tracee",), "tracee"),
     "no such data": (("trace", "--data-dir", "nowhere"), "nowhere"),
     "data is a file": (("trace", "--data-dir", "file.txt"), "file.txt"),

@@ -1,5 +1,6 @@
 """`profkit run` beside `python`: the same end, all steps on disk, and a report that says which."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -166,3 +167,33 @@ def test_a_program_without_torch_leaves_nothing_behind(scripts: Observed) -> Non
     scripts.write("run.py", "print('out')")
     assert scripts.same("run.py").stdout == "out\n"
     assert not scripts.path.exists()
+
+
+def test_hostile_names_reach_no_terminal_and_no_report(scripts: Observed) -> None:
+    name = "tr|`x`\x1b[31m\n<script>alert(1)</script>\udcff".replace("/", "\u2215") + ".py"
+    scripts.write(
+        name,
+        TRAINING + "evil = 'L\\x1b[31m|`<b>`\\n# x'\n"
+        "Loader = type(evil, (DataLoader,), {})\n"
+        "for x in Loader(data, batch_size=4):\n"
+        "    model(x).sum().backward()\n"
+        "raise type(evil, (Exception,), {})\n",
+    )
+    seen = scripts.observed(name, "--tag", "\x1b]0;x\x07|`", driver=RUN)
+    assert seen.code == 1
+    start = seen.stderr.index("hardware: ")
+    assert seen.stderr[start:].replace("\n", "").isprintable()
+    assert "ended, tr|`x`" in seen.stderr
+    report = scripts.profkit("run", driver=("-m", "profkit", "report"))
+    assert report.code == 0
+    assert report.stdout.replace("\n", "").isprintable()
+    bare = re.sub(r"\\.", "", re.sub(r"`[^`]*`", "", report.stdout))
+    assert "<" not in bare
+    assert "\n# x" not in report.stdout
+
+
+def test_an_error_message_is_one_printable_line(scripts: Observed) -> None:
+    seen = scripts.profkit("no\x1b[31m such\n.py", driver=RUN[:3])
+    assert seen.code == 2
+    (line,) = seen.stderr.splitlines()
+    assert line.isprintable()

@@ -1,5 +1,6 @@
 import copy
 import itertools
+import pickle
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -508,6 +509,31 @@ def test_a_model_with_strange_parameters_is_called_as_before() -> None:
             for module in models:
                 assert module(value).shape == (2, 2)
     assert seen.clock.device == "cpu"
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_a_frozen_scripted_model_is_called_as_before() -> None:
+    teacher = torch.jit.freeze(torch.jit.script(nn.Linear(3, 2).eval()))
+    with hooked() as seen:
+        for value, _ in loader(2):
+            assert teacher(value).shape == (2, 2)
+    assert seen.clock.forwards == 1
+
+
+def test_functions_are_pickled_as_ever() -> None:
+    with hooked():
+        for function in (
+            F.cross_entropy,
+            torch.autograd.grad,
+            torch.Tensor.backward,
+            torch.Tensor.to,
+            nn.utils.clip_grad_norm_,
+            torch.distributed.all_reduce,
+            torch.distributed.distributed_c10d.all_reduce,
+        ):
+            assert pickle.loads(pickle.dumps(function)) is function
+        pickled = pickle.dumps(torch.Tensor.to)
+    assert pickle.loads(pickled) is torch.Tensor.to  # in a process without hooks
 
 
 # Threads ------------------------------------------------------------------------------------------

@@ -383,3 +383,19 @@ def test_a_loader_is_copied_and_pickled_as_ever() -> None:
         for twin in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
             assert [batch[0].tolist() for batch in twin] == [[0, 1], [2, 3]]
     assert vars(twin).keys() == vars(DataLoader(TensorDataset(torch.arange(4)))).keys()
+
+
+def test_what_is_sent_to_the_generator_of_a_loader_arrives() -> None:
+    told: list[str] = []
+
+    class Told(DataLoader[Any]):
+        def __iter__(self) -> Any:
+            for batch in super().__iter__():
+                told.append((yield batch))
+
+    with hooked():
+        batches = iter(Told(range(6), batch_size=2))  # type: ignore[arg-type]
+        next(batches)
+        batches.send("more")  # type: ignore[attr-defined]
+        next(batches)
+    assert told == ["more", None]
