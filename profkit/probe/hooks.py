@@ -257,8 +257,7 @@ class Hooks:
             return self.marked(function, Stage.BACKWARD, owns=True, trains=True)
 
         self.replace(torch.Tensor, "backward", mark)
-        self.replace(torch.autograd, "backward", mark)
-        # What `grad` calls: the compiler knows that one by its identity.
+        # What `autograd.backward` and `grad` call: the compiler knows these by their identity.
         engine = mark(torch.autograd.graph._engine_run_backward)
         for owner in (torch.autograd, torch.autograd.graph):
             self.replace(owner, "_engine_run_backward", lambda _: engine)
