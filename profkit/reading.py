@@ -9,13 +9,16 @@ from .diagnose.situation import Situation
 from .diagnose.stragglers import judge_ranks
 from .diagnose.verdict import judge
 from .errors import ProfkitError, RunError
+from .probe.liveness import is_alive
 from .render.wording import ending_line
 from .schema.drilldown import Drilldown
 from .schema.findings import EndingKind, RunFindings
-from .schema.ranks import RanksFindings
+from .schema.ranks import RankRecord, RanksFindings
 from .schema.record import RunRecord
+from .schema.run import KILLED
 from .schema.stage import STAGES, Stage
 from .scripts.run_ending import read_ending
+from .scripts.signals import read_death
 from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
 from .store.passes import TORCH, read_lines, read_stacks
 from .store.rank_directories import read_ranks
@@ -30,6 +33,8 @@ _UNREAD_SHOWN = 8
 def rank_findings(launch: Path) -> tuple[RanksFindings, list[RunFindings]]:
     """All ranks beside each other; the lowest that can be read and the straggler by themselves."""
     record = read_ranks(launch)
+    told = tuple(_told_how_it_ended(launch / one.directory, one) for one in record.ranks)
+    record = replace(record, ranks=told)
     ranks = judge_ranks(record)
     directories = {one.rank: launch / one.directory for one in record.ranks}
     shown: list[RunFindings] = []
@@ -43,6 +48,17 @@ def rank_findings(launch: Path) -> tuple[RanksFindings, list[RunFindings]]:
     if not shown:
         raise RunError(f"{launch}: no rank's run can be read: {unread[0]}")
     return replace(ranks, gaps=(*ranks.gaps, *unread[:_UNREAD_SHOWN])), shown
+
+
+def _told_how_it_ended(run: Path, one: RankRecord) -> RankRecord:
+    """The rank with its end in words, where it could not write that any more."""
+    manifest = one.manifest
+    if manifest.ended is not None:
+        return one
+    ended = read_death(run)
+    if ended is None and manifest.process is not None and is_alive(manifest.process) is False:
+        ended = KILLED
+    return replace(one, manifest=replace(manifest, ended=ended))
 
 
 def _shown_rank(rank: int, directory: Path, unread: list[str]) -> list[RunFindings]:

@@ -32,7 +32,7 @@ from ..schema.ranks import (
     Spread,
     Straggler,
 )
-from ..schema.run import COMPLETED
+from ..schema.run import COMPLETED, KILLED
 from ..schema.stage import STAGES, Stage
 from . import policy
 
@@ -191,7 +191,7 @@ def _died(ranks: tuple[RankFinding, ...]) -> tuple[int, ...]:
         (common, most), *others = endings.most_common()
         if others and others[0][1] == most:  # of two, both are told with their end
             common = None
-    return tuple(one.rank for one in ranks if one.ended is None or one.ended != common)
+    return tuple(one.rank for one in ranks if one.ended in (None, KILLED) or one.ended != common)
 
 
 def _finding(record: RankRecord, grid: RankGrid | None) -> RankFinding:

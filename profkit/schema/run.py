@@ -6,6 +6,8 @@ SCHEMA_VERSION = 2
 """Version of a run directory. History: 1, the first one (2026-11); 2, steps that are evaluation,
 compilation or interrupted; ranks; what lay apart from the steps (2026-11)."""
 
+KILLED = "killed, with no end recorded"
+"""How a run is told to have ended whose process is gone without a word."""
 COMPLETED = "completed"
 """How a run ended whose loop ran to its end."""
 
