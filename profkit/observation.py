@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .probe.compilation import COMPILER, watch_compilation
-from .probe.environment import read_environment
+from .probe.environment import read_environment, read_settings
 from .probe.heartbeat import Heartbeat
 from .probe.hooks import Hooks
 from .probe.import_watch import when_imported
@@ -21,6 +21,7 @@ from .recorder import Recorder
 from .schema.run import (
     SCHEMA_VERSION,
     Apart,
+    Environment,
     RankFacts,
     RunManifest,
 )
@@ -47,6 +48,7 @@ class Order:
         warmup: steps that are left out of the times.
         steps: how many to time after them; None for all.
         rank: which process of a launch this is.
+        environment: machine and versions where they were read already.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class Order:
     warmup: int
     steps: int | None = None
     rank: RankFacts | None = None
+    environment: Environment | None = None
 
     @property
     def takes_samples(self) -> bool:
@@ -210,8 +213,7 @@ class Observation:
         if not self._known and clock.device is not None:
             self._known = True
             on_device = clock.device != "cpu"
-            environment = read_environment(ask_for_devices=on_device)
-            environment = replace(environment, commit=manifest.environment.commit)
+            environment = read_settings(environment, ask_for_devices=on_device)
         changed = replace(
             manifest,
             device=clock.device,
@@ -340,7 +342,9 @@ def _manifest(order: Order) -> RunManifest:
         started_at=order.started_at,
         ended=None,
         device=None,
-        environment=read_environment(ask_for_devices=False),
+        environment=read_environment(ask_for_devices=False)
+        if order.environment is None
+        else read_settings(order.environment, ask_for_devices=False),
         rank=order.rank,
         process=process_facts(),
     )

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,6 +51,23 @@ def read_environment(*, ask_for_devices: bool = True) -> Environment:
         intra_op_threads=_try(lambda: int(torch.get_num_threads())) if torch else None,
         inter_op_threads=_try(lambda: int(torch.get_num_interop_threads())) if torch else None,
         commit=_try(_commit),
+    )
+
+
+def read_settings(known: Environment, *, ask_for_devices: bool) -> Environment:
+    """The same with what torch alone can tell, as it is now; the rest stays as it was read.
+
+    For a program that is running: it costs microseconds.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return known
+    gpus = (_try(lambda: _gpus(torch)) or ()) if ask_for_devices else known.hardware.gpus
+    return replace(
+        known,
+        hardware=replace(known.hardware, gpus=gpus),
+        intra_op_threads=_try(lambda: int(torch.get_num_threads())),
+        inter_op_threads=_try(lambda: int(torch.get_num_interop_threads())),
     )
 
 

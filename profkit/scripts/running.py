@@ -97,7 +97,8 @@ def run_observed(
     command = shown_command(_command(order.target))
     started_at = now.isoformat(timespec="seconds")
     name = order.target.stem
-    write_manifest(path, _first_manifest(name, command, started_at, rank))
+    first = _first_manifest(name, command, started_at, rank)
+    write_manifest(path, first)
     note = note_death(path)
     seen: list[Observation] = []
     failures: list[Exception] = []
@@ -114,6 +115,7 @@ def run_observed(
                 warmup=order.warmup,
                 steps=order.steps,
                 rank=rank,
+                environment=first.environment,
             ),
             say,
             enough=stop if order.stop else None,
