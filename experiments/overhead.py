@@ -1,6 +1,6 @@
 """What recording costs: `python -m experiments.overhead` writes reports/overhead.md.
 
-Nothing else may run on the machine meanwhile. Takes about twelve minutes on two cores.
+Nothing else may run on the machine meanwhile. Takes about seventeen minutes on two cores.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torch
 import profkit
 
 from .measured import head, spread
-from .run_overhead import measure_long, measure_steps, measure_wall
+from .run_overhead import measure_long, measure_steps, measure_walls
 
 REPORT = Path("reports", "overhead.md")
 TARGET_US = 10.0
@@ -222,7 +222,7 @@ def main() -> None:
         hooks = [
             *measure_steps(Path(scratch)),
             *measure_long(Path(scratch, "long"), given.long),
-            *measure_wall(Path(scratch), given.walls, given.wall_seconds),
+            *measure_walls(Path(scratch), given.walls, given.wall_seconds),
         ]
         begin = head(
             "What recording costs", "python -m experiments.overhead", Path(scratch, "memory")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .probe.compilation import COMPILER, watch_compilation
+from .probe.core_waits import CoreWatch
 from .probe.environment import read_environment, read_settings
 from .probe.heartbeat import Heartbeat
 from .probe.hooks import Hooks
@@ -118,6 +119,7 @@ class Observation:
         self.clock.watches_collectives = order.rank is not None
         self._heartbeat = Heartbeat(self._beat, _HEARTBEAT_S)
         self._windows = SampleWindows(order.path) if order.takes_samples else None
+        self._cores = CoreWatch(self.clock)
 
     @property
     def path(self) -> Path:
@@ -168,6 +170,7 @@ class Observation:
     def _finally_learn(self) -> None:
         try:
             self._learn()
+            self.recorder.state(core_waits=self._cores.found)
         except Exception as error:  # the program has its own ending
             self.recorder.gap(f"profkit failed at the end: {error!r}")
 
@@ -192,6 +195,7 @@ class Observation:
     def _between(self) -> None:
         try:
             self._learn()
+            self._cores.look()
             if self._windows is not None:
                 self.clock.disturb(self._windows.tick())
             if self._between_too is not None:
@@ -214,8 +218,12 @@ class Observation:
             self._known = True
             on_device = clock.device != "cpu"
             environment = read_settings(environment, ask_for_devices=on_device)
+        waits = manifest.core_waits
+        if self._cores.steps >= 2 * (0 if waits is None else waits.steps):
+            waits = self._cores.found  # not each time: the manifest is written anew
         changed = replace(
             manifest,
+            core_waits=waits,
             device=clock.device,
             environment=environment,
             loader=manifest.loader or self.hooks.training_loader,
@@ -227,6 +235,7 @@ class Observation:
                 environment=changed.environment,
                 loader=changed.loader,
                 apart=changed.apart,
+                core_waits=changed.core_waits,
             )
 
     def _unseen(self) -> list[str]:

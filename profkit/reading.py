@@ -5,14 +5,17 @@ from pathlib import Path
 
 from .analyze.breakdown import break_down
 from .analyze.compare import contention, unknown_contention
+from .analyze.core_waits import core_wait_share
+from .diagnose.policy import BUSY_CORES_SHARE
 from .diagnose.situation import Situation
 from .diagnose.stragglers import judge_ranks
 from .diagnose.verdict import judge
 from .errors import ProfkitError, RunError
 from .probe.liveness import is_alive
-from .render.wording import ending_line
+from .render.wording import busy_line, ending_line
 from .schema.drilldown import Drilldown
-from .schema.findings import EndingKind, RunFindings
+from .schema.estimate import Estimate
+from .schema.findings import EndingKind, RunFindings, Verdict
 from .schema.ranks import RankRecord, RanksFindings
 from .schema.record import RunRecord
 from .schema.run import KILLED
@@ -92,10 +95,14 @@ def run_findings(run: Path, recorded: RunRecord) -> RunFindings:
         gaps.append(f"stage {asked[0].label} was asked for, but never observed in this run")
     drilldown, idle = _drill_down(run, recorded, stages, gaps)
     drilldown = (*_places(run, recorded, breakdown.disturbed, gaps), *drilldown)
-    seen = contention(recorded)
-    if (unknown := unknown_contention(recorded)) is not None:
+    wait = core_wait_share(manifest)
+    seen = contention(recorded, wait)
+    if seen is None and (unknown := unknown_contention(recorded)) is not None:
         gaps.append(unknown)
     situation = Situation(manifest, breakdown, seen, idle)
+    verdicts = judge(situation)
+    if wait is not None and _is_slowed(wait, verdicts):
+        gaps.append(busy_line(wait))
     if situation.on_device and idle is None:
         gaps.append(
             "no device activity was traced: whether the data wait is hidden behind queued work "
@@ -105,12 +112,19 @@ def run_findings(run: Path, recorded: RunRecord) -> RunFindings:
         manifest=manifest,
         ending=ending,
         breakdown=breakdown,
+        core_wait=wait,
         contention=seen,
-        verdicts=judge(situation),
+        verdicts=verdicts,
         drilldown=drilldown,
         marks=recorded.marks,
         gaps=tuple(gaps),
     )
+
+
+def _is_slowed(core_wait: Estimate, verdicts: tuple[Verdict, ...]) -> bool:
+    """Whether others had the loop's cores, and no verdict says so."""
+    least = core_wait.value if core_wait.low is None else core_wait.low
+    return least >= BUSY_CORES_SHARE and not any(one.kind == "contended" for one in verdicts)
 
 
 def _asked_stages(asked: str | None) -> tuple[Stage, ...]:

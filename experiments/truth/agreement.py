@@ -58,7 +58,7 @@ class Outcome:
         expected: what may be said.
         shrink: see `expect`.
         place: where something was logged, and enough samples were taken.
-        gaps: what profkit says that it could not see.
+        core_wait: part of the time that the loop waited for a core, by profkit; None if unknown.
         is_absence_right: whether exactly the stages that do not happen are absent.
     """
 
@@ -77,7 +77,7 @@ class Outcome:
     expected: Expected
     shrink: float | None
     place: Place | None
-    gaps: tuple[str, ...]
+    core_wait: float | None
     is_absence_right: bool
 
     @property
@@ -206,7 +206,7 @@ def compare(
         expected=expect(shares, shrink),
         shrink=shrink,
         place=_place(found, truth, rows, step_ns),
-        gaps=tuple(found["gaps"]),
+        core_wait=None if found["core_wait"] is None else found["core_wait"]["share"],
         is_absence_right={s for s in STAGES if said_ns[s] is not None} == set(there),
     )
 

@@ -184,13 +184,15 @@ def _contended(outcomes: Sequence[Outcome]) -> list[str]:
         "How much of forward to optimizer vanishes in the same loop without workers, the loader "
         "sleeping as long as the loop waited: from 20 % it is contended. Measured where the "
         "workers spin or read, and they and the threads are more than the cores; not for the "
-        "programs. `profkit run` makes no such reference, so it cannot say so; what it says:",
+        "programs. `profkit run` makes no such reference. It goes by what the loop's thread waits "
+        "for a core between the batch and the end of the step, which is less: what the workers "
+        "do to its caches is no waiting.",
         "",
-        "| loop | vanishes, % | by profkit | stated as not known |",
-        "|---|---:|---|---|",
+        "| loop | vanishes, % | waits for a core, % | by profkit |",
+        "|---|---:|---:|---|",
         *(
-            f"| {one.setting.name} | {100 * (one.shrink or 0.0):.0f} | {_said(one)} | "
-            f"{'yes' if any('contended' in gap for gap in one.gaps) else 'no'} |"
+            f"| {one.setting.name} | {100 * (one.shrink or 0.0):.0f} | "
+            f"{'–' if one.core_wait is None else f'{100 * one.core_wait:.0f}'} | {_said(one)} |"
             for one in seen
         ),
         "",

@@ -4,11 +4,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..schema.estimate import Estimate
 from ..schema.findings import Comparison, Contention
 from ..schema.record import RunRecord
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import Int64Array, StepTable
 from .breakdown import active_rows, block_ids
+from .core_waits import growth_by_waits
 from .statistics import Values, paired_ratio, typical
 
 MODEL_STAGES = (Stage.FORWARD, Stage.BACKWARD, Stage.OPTIMIZER)
@@ -32,34 +34,46 @@ def compare(base: RunRecord, other: RunRecord) -> Comparison | None:
     )
 
 
-def contention(run: RunRecord) -> Contention | None:
-    """What loader workers do to the model's own stages; None where no reference was made."""
+def contention(run: RunRecord, core_wait: Estimate | None = None) -> Contention | None:
+    """What loader workers do to the loop's own work; None where nothing tells.
+
+    Args:
+        run: with a reference, if one was made.
+        core_wait: see `RunFindings`; tells where there is no reference.
+    """
     reference, loader = run.reference, run.manifest.loader
     threads = run.manifest.environment.intra_op_threads
-    if reference is None or loader is None or not loader.num_workers or threads is None:
+    if loader is None or not loader.num_workers or threads is None:
         return None
-    pairs = _pairs(run.steps, reference, _model_ns, drained=False)
-    if pairs is None:
+    pairs = None
+    if reference is not None:
+        pairs = _pairs(run.steps, reference, _model_ns, drained=False)
+    if pairs is not None:
+        growth = paired_ratio(*pairs)
+    elif core_wait is not None:
+        growth = growth_by_waits(core_wait)
+    else:
         return None
     return Contention(
         workers=loader.num_workers,
         threads=threads,
         cores=run.manifest.environment.hardware.usable_cores,
-        model_ns=typical(pairs[0]),
-        model_alone_ns=typical(pairs[1]),
-        growth=paired_ratio(*pairs),
+        growth=growth,
+        model_ns=None if pairs is None else typical(pairs[0]),
+        model_alone_ns=None if pairs is None else typical(pairs[1]),
+        core_wait=core_wait,
     )
 
 
 def unknown_contention(run: RunRecord) -> str | None:
     """What is left open where workers and threads want more cores than there are, in a sentence.
 
-    None where they do not, or where a reference without workers tells what it costs.
+    None where they do not; to be asked where `contention` knows nothing.
     """
     loader, environment = run.manifest.loader, run.manifest.environment
     workers = 0 if loader is None else loader.num_workers or 0
     threads, cores = environment.intra_op_threads, environment.hardware.usable_cores
-    if not workers or threads is None or workers + threads <= cores or contention(run) is not None:
+    if not workers or threads is None or workers + threads <= cores:
         return None
     return (
         f"loader workers ({workers}) and intra-op threads ({threads}) share {cores} cores: whether "

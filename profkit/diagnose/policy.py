@@ -35,6 +35,10 @@ that comes first, and the data wait is named beside it with what removing it wou
 CONTENTION_SHRINK_SHARE = 0.20
 """Part of forward to optimizer that must vanish without workers. First policy of the design."""
 
+BUSY_CORES_SHARE = 0.05
+"""Part of the time from batch to end of step for which the loop waits for a core, from which the
+report says that something else runs there. On an idle machine it is measured under 1 %."""
+
 RANK_BOUND_SHARE = 0.20
 """Share of the step that waits for other ranks. As for data wait: the rank could do something
 else meanwhile, and cannot."""

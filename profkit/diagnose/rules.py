@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from ..schema.estimate import Estimate
-from ..schema.findings import Evidence, StageFinding, Verdict
+from ..schema.findings import Contention, Evidence, StageFinding, Verdict
 from ..schema.stage import Stage
 from . import policy
 from .situation import Situation
@@ -30,20 +30,22 @@ def contended(situation: Situation) -> Verdict | None:
         stage=Stage.DATALOADER,
         severity=_severity(at_stake),
         evidence=(
-            Evidence(
-                "model_growth",
-                seen.growth.value,
-                "ratio",
-                seen.growth.low,
-                seen.growth.high,
-                1 / (1 - policy.CONTENTION_SHRINK_SHARE),
-            ),
+            _growth_evidence(seen),
             Evidence("runnable", seen.workers + seen.threads, "threads", limit=seen.cores),
         ),
         at_stake_share=at_stake,
         advice="Judge workers and threads together: fewer of both (--num-workers 0, --threads 1), "
         "or no loader at all: data that fits can stay in memory.",
     )
+
+
+def _growth_evidence(seen: Contention) -> Evidence:
+    if seen.model_alone_ns is None and (wait := seen.core_wait) is not None:
+        limit = policy.CONTENTION_SHRINK_SHARE
+        return Evidence("core_wait", wait.value, "share", wait.low, wait.high, limit)
+    growth = seen.growth
+    limit = 1 / (1 - policy.CONTENTION_SHRINK_SHARE)
+    return Evidence("model_growth", growth.value, "ratio", growth.low, growth.high, limit)
 
 
 def input_bound(situation: Situation) -> Verdict | None:

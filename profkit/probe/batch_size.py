@@ -33,4 +33,5 @@ def batch_sizer(batch: object) -> Callable[[Any], int] | None:
 
 
 def _size_of_first(batch: Any) -> int:
-    return len(batch[0])
+    size: int = batch[0].shape[0]  # the length of a tensor is a Python function
+    return size

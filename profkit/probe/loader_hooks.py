@@ -127,16 +127,14 @@ def _next(hooks: Hooks, original: Function) -> Function:
 
     @functools.wraps(original)
     def fetch(self: Any) -> Any:
-        if clock.busy:
-            return original(self)
         key = id(self)
+        asked = clock.ask(key)
+        if asked is None:
+            return original(self)
         if key not in watched:
             # A `for` loop that is left drops its iterator at once.
             with suppress(TypeError):  # a class with slots may not let anybody know
                 watched[key] = weakref.ref(self, functools.partial(forget, key))
-        asked = clock.ask(key)
-        if asked is None:
-            return original(self)
         try:
             batch = original(self)
         except BaseException:

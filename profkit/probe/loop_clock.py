@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import Flag
 from .batch_size import batch_sizer
+from .core_waits import Witness
 from .marks import Listener, Sink, StageClock
 from .partition import BATCH, BEGIN, LEAVE, OPEN, WAIT, WAITED, close_event
 
@@ -61,7 +62,7 @@ class LoopClock(StageClock):
             that train.
         enough: told once, between two steps, when `limit` steps after the warm-up were seen.
         limit: None for no end.
-        between: called between two steps after each flush, in the loop's thread.
+        between: called between two steps once a period, after a flush, in the loop's thread.
 
     Attributes:
         busy: whether the loop is in a stage that owns whatever is called from it (forward,
@@ -78,6 +79,7 @@ class LoopClock(StageClock):
             threads than the loop's.
         training_loop: key of the iterator whose batches were trained on last, 0 before the first.
         making: whether an iterator is being made that may itself fetch from others.
+        witness: told when a batch came and when its step closed.
         is_spent: told a key, says whether that iterator gave all that it has, though nobody has
             asked it for its end yet.
     """
@@ -115,11 +117,14 @@ class LoopClock(StageClock):
         self.trained_steps = self.disturbed_steps = 0
         self.training_loop = 0
         self.making = False
+        self.witness: Witness | None = None
         self.is_spent: Callable[[int], bool] = lambda key: False
         self._compiling_since = 0
         self._limit = None if limit is None else warmup + limit
         self._enough = enough
         self._between = between
+        # When that is due. Loops that end hand their steps on as well, which may be more often.
+        self._rest_ns = 0
         self._sticky = 0
         self._owner = 0
         self.serial = 0
@@ -202,6 +207,8 @@ class LoopClock(StageClock):
             if self._adds:
                 self._add(batch)
             return
+        if self.witness is not None:
+            self.witness.batch_came()
         self.push((BATCH, self.now()))
         if self.listener is not None:
             self.listener.batch_came()
@@ -516,6 +523,8 @@ class LoopClock(StageClock):
         self.serial += 1
         self._forwards_opened, self._trainings_opened = self.forwards, self.trainings
         self.push((event, start))
+        if event == BEGIN and self.witness is not None:
+            self.witness.batch_came()
 
     def _close(self, flags: int) -> None:
         if not self.step_is_open:
@@ -540,12 +549,15 @@ class LoopClock(StageClock):
             self.disturbed_steps += self._sticky != 0
             self.training_loop = self._owner or self.training_loop
         self.push((_CLOSING + flags + self._samples * _PER_SAMPLE, end))
+        if self.witness is not None:
+            self.witness.step_closed(flags)
         self.step_is_open = False
-        if self._due == 0:
-            self._due = end + self._period_ns
+        if self._rest_ns == 0:
+            self._rest_ns = self._due = end + self._period_ns
         is_enough = self.trained_steps == self._limit
-        if end >= self._due or len(self._events) >= self._capacity or is_enough:
+        if end >= self._rest_ns or len(self._events) >= self._capacity or is_enough:
             self.flush()
+            self._rest_ns = self._due
             self._between()
         if is_enough:
             self.stop()

@@ -159,6 +159,9 @@ def _run(run: RunFindings, comparison: Comparison | None) -> dict[str, Any]:
             stage.value: None if finding is None else _stage(finding)
             for stage, finding in run.breakdown.stages.items()
         },
+        "core_wait": None
+        if run.core_wait is None
+        else {"share": run.core_wait.value, "share_interval": _interval(run.core_wait)},
         "verdict": {
             **_verdict(main, run, comparison),
             "also": [_verdict(verdict, run, comparison) for verdict in others],

@@ -123,10 +123,28 @@ def _input_reason(verdict: Verdict, run: RunFindings) -> str:
 def _contention_reason(verdict: Verdict, run: RunFindings) -> str:
     seen = run.contention
     assert seen is not None  # the rule fires on nothing else
-    return (
+    crowd = (
         f"{plural(seen.workers, 'loader worker')} and {plural(seen.threads, 'intra-op thread')} "
-        f"want more than the {plural(seen.cores, 'core')} there are: forward to optimizer takes "
-        f"{milliseconds(seen.model_ns)} ms, without workers {milliseconds(seen.model_alone_ns)}"
+        f"want more than the {plural(seen.cores, 'core')} there are"
+    )
+    if seen.model_ns is not None and seen.model_alone_ns is not None:
+        return (
+            f"{crowd}: forward to optimizer takes {milliseconds(seen.model_ns)} ms, without "
+            f"workers {milliseconds(seen.model_alone_ns)}"
+        )
+    assert seen.core_wait is not None  # one of the two tells
+    return (
+        f"{crowd}: from the batch to the end of the step the loop waits for a core "
+        f"{percent(seen.core_wait.value)} of the time"
+    )
+
+
+def busy_line(core_wait: Estimate) -> str:
+    """That others had the cores, though nobody can be blamed."""
+    return (
+        "from the batch to the end of the step the loop waited for a core "
+        f"{percent(core_wait.value)} of the time: loader workers or other programs had it, and "
+        "the times are that much longer"
     )
 
 

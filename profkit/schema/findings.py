@@ -71,21 +71,24 @@ class Breakdown:
 
 @dataclass(frozen=True, slots=True)
 class Contention:
-    """The same loop without loader workers, block by block beside the one with them.
+    """What it costs a loop that others want its cores.
 
     Attributes:
         workers, threads, cores: what wants to run, and on how many cores.
-        model_ns, model_alone_ns: forward to optimizer in a typical block, with and without
-            workers.
-        growth: ratio of the two (block pairs).
+        growth: how many times longer the loop's own work takes: measured beside the same loop
+            without workers, block pair by block pair; else by what it waited for a core.
+        model_ns, model_alone_ns: forward to optimizer in a typical block, with workers and
+            without them; None where it was not run without them.
+        core_wait: see `RunFindings`.
     """
 
     workers: int
     threads: int
     cores: int
-    model_ns: float
-    model_alone_ns: float
     growth: Estimate
+    model_ns: float | None = None
+    model_alone_ns: float | None = None
+    core_wait: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +172,18 @@ class RunEnding:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunFindings:
-    """One run, analyzed and diagnosed. `verdicts` is ranked; the first one is *the* verdict."""
+    """One run, analyzed and diagnosed.
+
+    Attributes:
+        core_wait: part of the time from the batch to the step's end for which the loop's thread
+            waited for a core; None where nobody looked.
+        verdicts: ranked; the first one is *the* verdict.
+    """
 
     manifest: RunManifest
     ending: RunEnding
     breakdown: Breakdown
+    core_wait: Estimate | None
     contention: Contention | None
     verdicts: tuple[Verdict, ...]
     drilldown: tuple[Drilldown, ...]

@@ -101,6 +101,21 @@ class Apart:
 
 
 @dataclass(frozen=True, slots=True)
+class CoreWaits:
+    """How long the loop's thread was ready to run and got no core, in the steps looked at.
+
+    Attributes:
+        steps: how many.
+        spans_ns: (b,) for each block of them, what passed from the batches to the steps' ends.
+        waits_ns: (b,) how long of that the thread waited for a core.
+    """
+
+    steps: int
+    spans_ns: tuple[int, ...]
+    waits_ns: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RankFacts:
     """Which of the processes of one launch this run is.
 
@@ -154,3 +169,4 @@ class RunManifest:
     apart: tuple[Apart, ...] = ()
     rank: RankFacts | None = None
     process: ProcessFacts | None = None
+    core_waits: CoreWaits | None = None

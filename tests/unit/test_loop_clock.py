@@ -553,6 +553,16 @@ def test_what_is_due_between_steps_runs_after_each_flush_in_the_loops_thread() -
     assert threads == [threading.get_ident()] * 5
 
 
+def test_it_is_due_in_epochs_that_are_shorter_than_its_period_too() -> None:
+    told: list[int] = []
+    loop = ScriptedLoop(period_ns=100, between=lambda: told.append(loop.time()))
+    began = loop.time()
+    for _ in range(20):
+        for _ in loop.loader(range(3)):
+            loop.train(10)
+    assert [moment - began for moment in told] == [110, 210, 310, 410, 510]
+
+
 def test_a_clock_stopped_while_a_batch_is_on_its_way_stays_stopped(loop: ScriptedLoop) -> None:
     def stopping() -> Iterator[int]:
         yield 0

@@ -92,7 +92,7 @@ def test_on_a_device_a_hidden_wait_is_no_bottleneck(idle: float | None, fires: b
 
 def contention(growth: float, *, workers: int = 2, threads: int = 2, cores: int = 2) -> Contention:
     estimate = Estimate(growth, growth * 0.97, growth * 1.03, 12)
-    return Contention(workers, threads, cores, 4e6 * growth, 4e6, estimate)
+    return Contention(workers, threads, cores, estimate, 4e6 * growth, 4e6)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +110,18 @@ def test_contention_needs_too_many_threads_and_stages_that_shrink_without_worker
 ) -> None:
     verdict = contended(replace(situation(d=42, f=29, b=29), contention=seen))
     assert (verdict is not None) is fires
+
+
+@pytest.mark.parametrize(("least", "fires"), [(0.21, True), (0.19, False)])
+def test_waits_for_a_core_tell_contention_by_their_lower_end(least: float, fires: bool) -> None:
+    wait = Estimate(0.5, least, 0.6, 12)
+    growth = Estimate(2.0, 1 / (1 - least), 2.5, 12)
+    seen = Contention(2, 2, 2, growth, core_wait=wait)
+    verdict = contended(replace(situation(d=42, f=29, b=29), contention=seen))
+    assert (verdict is not None) is fires
+    if verdict is not None:
+        evidence = verdict.evidence[0]
+        assert (evidence.name, evidence.value, evidence.limit) == ("core_wait", 0.5, 0.2)
 
 
 def test_contention_comes_before_the_wait_that_it_puts_in_doubt() -> None:

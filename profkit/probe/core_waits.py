@@ -1,0 +1,140 @@
+"""How long the loop's thread is ready to run and gets no core: what the kernel counts of it.
+
+Whatever has the cores meanwhile (loader workers, other threads, other programs) slows the loop.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from ..schema.run import CoreWaits
+from ..schema.steps import NOT_TIMED
+
+LOOK_STEPS = 64
+"""Steps that are looked at in each half second: to ask the kernel takes 3 µs, twice a step."""
+BLOCK_STEPS = 16
+"""Neighbouring steps that make a block; fewer where a look ends."""
+MOST_BLOCKS = 128
+"""From then on neighbouring blocks are joined, and looks are half as frequent."""
+_ACCOUNT = "/proc/thread-self/schedstat"
+
+
+class Witness(Protocol):
+    """Told what happens to steps, in the loop's thread."""
+
+    def batch_came(self) -> None:
+        """The wait for the batch is over."""
+
+    def step_closed(self, flags: int) -> None:
+        """The step is over."""
+
+
+class Telling(Protocol):
+    """A clock that tells a witness."""
+
+    witness: Witness | None
+
+
+class CoreWatch:
+    """Asks, in a few steps now and then, how long the loop's thread waited for a core.
+
+    From the batch to the end of the step only: before, the loop waits for data anyway.
+
+    Args:
+        clock: tells it about its steps while it looks at them.
+        waited_ns: how long the calling thread has waited for a core since it began; tests give a
+            fake one. Raises OSError where that is not known.
+        now: monotonic clock in ns.
+
+    Attributes:
+        steps: how many were looked at.
+    """
+
+    def __init__(
+        self,
+        clock: Telling,
+        waited_ns: Callable[[], int] | None = None,
+        now: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._clock = clock
+        self._waited_ns = waited_ns or thread_waited_ns
+        self._now = now
+        self._blocks: list[tuple[int, int]] = []
+        self._span_ns = self._wait_ns = 0
+        self._began: tuple[int, int] | None = None
+        self._left = 0
+        self._turn, self._every = -1, 1
+        self._is_known = True
+        self.steps = 0
+
+    def look(self) -> None:
+        """Look at the next few steps; to be called between two, about twice a second."""
+        self._end_block()
+        self._turn += 1
+        is_due = self._is_known and self._turn % self._every == 0
+        self._left = LOOK_STEPS
+        self._clock.witness = self if is_due else None
+
+    def batch_came(self) -> None:
+        """The wait for the batch is over."""
+        try:
+            self._began = (self._now(), self._waited_ns())
+        except (OSError, ValueError):  # nothing is known here, or no longer
+            self._is_known = False
+            self._clock.witness = None
+
+    def step_closed(self, flags: int) -> None:
+        """The step is over."""
+        if self._began is None:
+            return
+        (began_ns, waited_ns), self._began = self._began, None
+        if flags & NOT_TIMED:
+            return
+        try:
+            self._wait_ns += self._waited_ns() - waited_ns
+        except (OSError, ValueError):
+            return
+        self._span_ns += self._now() - began_ns
+        self.steps += 1
+        self._left -= 1
+        if self._left % BLOCK_STEPS == 0:
+            self._end_block()
+        if self._left == 0:
+            self._clock.witness = None
+
+    @property
+    def found(self) -> CoreWaits | None:
+        """What was seen so far; None where that is nothing."""
+        blocks = self._blocks + [(self._span_ns, self._wait_ns)] * (self._span_ns > 0)
+        if not blocks:
+            return None
+        spans, waits = zip(*blocks, strict=True)
+        return CoreWaits(self.steps, spans, waits)
+
+    def _end_block(self) -> None:
+        if self._span_ns:
+            self._blocks.append((self._span_ns, self._wait_ns))
+            self._span_ns = self._wait_ns = 0
+        if len(self._blocks) == MOST_BLOCKS:
+            pairs = zip(self._blocks[::2], self._blocks[1::2], strict=True)
+            self._blocks = [(a[0] + b[0], a[1] + b[1]) for a, b in pairs]
+            self._every *= 2
+
+
+def thread_waited_ns() -> int:
+    """How long the calling thread was ready to run without a core, since it began, in ns.
+
+    Source: Linux, Documentation/scheduler/sched-stats: cpu time, run delay, timeslices.
+
+    Raises:
+        OSError: this system does not count it.
+    """
+    file = os.open(_ACCOUNT, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        ran, waited, _ = os.read(file, 96).split()
+    finally:
+        os.close(file)
+    if not int(ran):  # the file is there, but nobody counts
+        raise OSError(f"{_ACCOUNT} stands still")
+    return int(waited)
