@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .measured import head, spread
+from .measured import head, save, spread
 
 REPORT = Path("reports", "dataloader-vs-memory.md")
 FIGURES = Path("reports", "figures")
@@ -116,8 +116,7 @@ def main() -> None:
     lines += [f"![FastMLP, 0 workers, first process: mean step and its stages]({stages})", ""]
     for name, options in SETTINGS.items():
         lines += section(name, options, reports[name])
-    given.output.write_text("\n".join(lines))
-    print(given.output)
+    save(given.output, lines)
 
 
 if __name__ == "__main__":

@@ -33,3 +33,10 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
     """Median and quartiles, e.g. `6.2 (5.9 to 6.8)`."""
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
     return f"{median:.{digits}g} ({low:.{digits}g} to {high:.{digits}g})"
+
+
+def save(path: Path, lines: Sequence[str]) -> None:
+    """Write a report, and print where it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(lines))
+    print(path)

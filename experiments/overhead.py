@@ -18,7 +18,7 @@ import torch
 
 import profkit
 
-from .measured import head, spread
+from .measured import head, save, spread
 from .run_overhead import measure_long, measure_steps, measure_walls
 
 REPORT = Path("reports", "overhead.md")
@@ -227,9 +227,7 @@ def main() -> None:
         begin = head(
             "What recording costs", "python -m experiments.overhead", Path(scratch, "memory")
         )
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text("\n".join([*begin, *marks, *memory, *starts, *hooks]))
-    print(given.output)
+    save(given.output, [*begin, *marks, *memory, *starts, *hooks])
 
 
 if __name__ == "__main__":

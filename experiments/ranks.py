@@ -29,7 +29,7 @@ from profkit.store.rank_summary import STEPS_AN_OCTAVE, save_summary, write_summ
 from profkit.store.run_directory import create_directory, write_manifest
 from profkit.store.streams import RunWriter
 
-from .measured import head, spread
+from .measured import head, save, spread
 
 REPORT = Path("reports", "ranks.md")
 TARGET_S, TARGET_GIB = 10.0, 1.0
@@ -313,9 +313,7 @@ def main() -> None:
         recall = measure_recall(
             scratch, base, given.world, given.steps, given.cases, given.balanced
         )
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text("\n".join([*begin, *speed, *recall]))
-    print(given.output)
+    save(given.output, [*begin, *speed, *recall])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 from profkit import render_report, report
 
-from ..measured import head
+from ..measured import head, save
 from . import settings
 from .agreement import Outcome, Truth, TruthError, compare, model_ns, read_truth
 from .page import write_page
@@ -102,9 +102,7 @@ def main() -> None:
     rule = (settings.__doc__ or "").partition("\n\n")[2]
     lines += [f"- **not compared**: {failure}" for failure in failures]
     lines += write_page(outcomes, rule)
-    given.output.parent.mkdir(parents=True, exist_ok=True)
-    given.output.write_text("\n".join(lines))
-    print(given.output)
+    save(given.output, lines)
 
 
 if __name__ == "__main__":
