@@ -169,8 +169,8 @@ class Observation:
 
     def _finally_learn(self) -> None:
         try:
-            self._learn()
             self.recorder.state(core_waits=self._cores.found)
+            self._learn()
         except Exception as error:  # the program has its own ending
             self.recorder.gap(f"profkit failed at the end: {error!r}")
 
@@ -194,8 +194,8 @@ class Observation:
 
     def _between(self) -> None:
         try:
-            self._learn()
             self._cores.look()
+            self._learn()
             if self._windows is not None:
                 self.clock.disturb(self._windows.tick())
             if self._between_too is not None:

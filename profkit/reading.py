@@ -123,8 +123,9 @@ def run_findings(run: Path, recorded: RunRecord) -> RunFindings:
 
 def _is_slowed(core_wait: Estimate, verdicts: tuple[Verdict, ...]) -> bool:
     """Whether others had the loop's cores, and no verdict says so."""
-    least = core_wait.value if core_wait.low is None else core_wait.low
-    return least >= BUSY_CORES_SHARE and not any(one.kind == "contended" for one in verdicts)
+    if core_wait.low is None or core_wait.low < BUSY_CORES_SHARE:
+        return False
+    return not any(one.kind == "contended" for one in verdicts)
 
 
 def _asked_stages(asked: str | None) -> tuple[Stage, ...]:

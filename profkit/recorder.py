@@ -127,9 +127,10 @@ class Recorder:
         return self._clock.call(name, function, *args)
 
     def gap(self, text: str) -> None:
-        """State something that could not be observed; reports show it."""
+        """State something that could not be observed; reports show it, once."""
         with self._stating:
-            self.state(gaps=(*self.manifest.gaps, text))
+            if text not in self.manifest.gaps:
+                self.state(gaps=(*self.manifest.gaps, text))
 
     def probe(self, facts: ProbeFacts) -> None:
         """State what a probe looked at and what it cost."""

@@ -185,18 +185,23 @@ def _contended(outcomes: Sequence[Outcome]) -> list[str]:
         "sleeping as long as the loop waited: from 20 % it is contended. Measured where the "
         "workers spin or read, and they and the threads are more than the cores; not for the "
         "programs. `profkit run` makes no such reference. It goes by what the loop's thread waits "
-        "for a core between the batch and the end of the step, which is less: what the workers "
-        "do to its caches is no waiting.",
+        "for a core between the batch and the end of the step. That leaves out what the workers "
+        "do to its caches, and the waits of the other intra-op threads; what other programs do "
+        "to it counts in.",
         "",
         "| loop | vanishes, % | waits for a core, % | by profkit |",
         "|---|---:|---:|---|",
         *(
             f"| {one.setting.name} | {100 * (one.shrink or 0.0):.0f} | "
-            f"{'–' if one.core_wait is None else f'{100 * one.core_wait:.0f}'} | {_said(one)} |"
+            f"{_core_wait(one)} | {_said(one)} |"
             for one in seen
         ),
         "",
     ]
+
+
+def _core_wait(one: Outcome) -> str:
+    return "–" if one.core_wait is None else f"{100 * one.core_wait:.1f}"
 
 
 def _settings(outcomes: Sequence[Outcome]) -> list[str]:
@@ -205,14 +210,16 @@ def _settings(outcomes: Sequence[Outcome]) -> list[str]:
         "## All loops",
         "",
         "Mean ms a step by the loop's own clock; in brackets what profkit says more or less, "
-        "in % of the step. Hidden: what the workers paid beyond the loop's wait, ms.",
+        "in % of the step. Hidden: what the workers paid beyond the loop's wait, ms. No core: what "
+        "the loop waited for one by profkit, % of the time from batch to end of step.",
         "",
-        f"| loop | steps | step | {head} | hidden | by profkit | |",
-        "|---|---:|" + "---:|" * (len(STAGES) + 2) + "---|---|",
+        f"| loop | steps | step | {head} | hidden | no core | by profkit | |",
+        "|---|---:|" + "---:|" * (len(STAGES) + 3) + "---|---|",
         *(
             f"| {one.setting.name} | {one.steps} | {_ms(one.step_ns)} | "
             + " | ".join(_cell(one, stage) for stage in STAGES)
-            + f" | {_hidden(one)} | {_said(one)} | {'' if one.agrees else 'not the truth'} |"
+            + f" | {_hidden(one)} | {_core_wait(one)} | {_said(one)} | "
+            + f"{'' if one.agrees else 'not the truth'} |"
             for one in outcomes
         ),
         "",

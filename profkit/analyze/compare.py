@@ -50,7 +50,7 @@ def contention(run: RunRecord, core_wait: Estimate | None = None) -> Contention 
         pairs = _pairs(run.steps, reference, _model_ns, drained=False)
     if pairs is not None:
         growth = paired_ratio(*pairs)
-    elif core_wait is not None:
+    elif core_wait is not None and core_wait.low is not None:
         growth = growth_by_waits(core_wait)
     else:
         return None
@@ -61,7 +61,7 @@ def contention(run: RunRecord, core_wait: Estimate | None = None) -> Contention 
         growth=growth,
         model_ns=None if pairs is None else typical(pairs[0]),
         model_alone_ns=None if pairs is None else typical(pairs[1]),
-        core_wait=core_wait,
+        core_wait=core_wait if pairs is None else None,
     )
 
 

@@ -14,10 +14,12 @@ _MODEL = (Stage.FORWARD, Stage.BACKWARD)
 
 
 def contended(situation: Situation) -> Verdict | None:
-    """Workers and intra-op threads want more cores than there are, and the model pays."""
+    """Workers and intra-op threads want more cores than there are, and the loop pays."""
     seen = situation.contention
     if seen is None or seen.workers + seen.threads <= seen.cores:
         return None
+    if situation.on_device and seen.core_wait is not None:
+        return None  # where the host waits, the device may be at work
     least = seen.growth.low if seen.growth.low is not None else seen.growth.value
     if 1 - 1 / least < policy.CONTENTION_SHRINK_SHARE:
         return None
@@ -35,12 +37,13 @@ def contended(situation: Situation) -> Verdict | None:
         ),
         at_stake_share=at_stake,
         advice="Judge workers and threads together: fewer of both (--num-workers 0, --threads 1), "
-        "or no loader at all: data that fits can stay in memory.",
+        "or no loader at all: data that fits can stay in memory."
+        + ("" if seen.core_wait is None else " And free the machine from what else runs on it."),
     )
 
 
 def _growth_evidence(seen: Contention) -> Evidence:
-    if seen.model_alone_ns is None and (wait := seen.core_wait) is not None:
+    if (wait := seen.core_wait) is not None:
         limit = policy.CONTENTION_SHRINK_SHARE
         return Evidence("core_wait", wait.value, "share", wait.low, wait.high, limit)
     growth = seen.growth

@@ -11,7 +11,7 @@ class Situation:
     """One run as the rules see it.
 
     Attributes:
-        contention: the loop beside itself without workers, where that was measured.
+        contention: what it costs the loop that others want its cores, where that is known.
         device_idle_in_wait_share: part of the data wait in which the device had nothing to
             do; None where no device was observed.
     """

@@ -6,10 +6,10 @@ Whatever has the cores meanwhile (loader workers, other threads, other programs)
 import os
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from ..schema.run import CoreWaits
 from ..schema.steps import NOT_TIMED
+from .loop_clock import LoopClock
 
 LOOK_STEPS = 64
 """Steps that are looked at in each half second: to ask the kernel takes 3 µs, twice a step."""
@@ -20,26 +20,10 @@ MOST_BLOCKS = 128
 _ACCOUNT = "/proc/thread-self/schedstat"
 
 
-class Witness(Protocol):
-    """Told what happens to steps, in the loop's thread."""
-
-    def batch_came(self) -> None:
-        """The wait for the batch is over."""
-
-    def step_closed(self, flags: int) -> None:
-        """The step is over."""
-
-
-class Telling(Protocol):
-    """A clock that tells a witness."""
-
-    witness: Witness | None
-
-
 class CoreWatch:
     """Asks, in a few steps now and then, how long the loop's thread waited for a core.
 
-    From the batch to the end of the step only: before, the loop waits for data anyway.
+    From the batch to the end of the step: before, the loop waits for data anyway.
 
     Args:
         clock: tells it about its steps while it looks at them.
@@ -48,12 +32,12 @@ class CoreWatch:
         now: monotonic clock in ns.
 
     Attributes:
-        steps: how many were looked at.
+        steps: how many of those that were looked at count.
     """
 
     def __init__(
         self,
-        clock: Telling,
+        clock: LoopClock,
         waited_ns: Callable[[], int] | None = None,
         now: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
@@ -61,18 +45,17 @@ class CoreWatch:
         self._waited_ns = waited_ns or thread_waited_ns
         self._now = now
         self._blocks: list[tuple[int, int]] = []
-        self._span_ns = self._wait_ns = 0
+        self._span_ns = self._wait_ns = self._in_block = 0
         self._began: tuple[int, int] | None = None
         self._left = 0
         self._turn, self._every = -1, 1
-        self._is_known = True
         self.steps = 0
 
     def look(self) -> None:
         """Look at the next few steps; to be called between two, about twice a second."""
         self._end_block()
         self._turn += 1
-        is_due = self._is_known and self._turn % self._every == 0
+        is_due = self._turn % self._every == 0
         self._left = LOOK_STEPS
         self._clock.witness = self if is_due else None
 
@@ -80,28 +63,27 @@ class CoreWatch:
         """The wait for the batch is over."""
         try:
             self._began = (self._now(), self._waited_ns())
-        except (OSError, ValueError):  # nothing is known here, or no longer
-            self._is_known = False
-            self._clock.witness = None
+        except Exception:  # not known here, or not now: no reason to end a training
+            self._began = self._clock.witness = None
 
     def step_closed(self, flags: int) -> None:
         """The step is over."""
-        if self._began is None:
-            return
-        (began_ns, waited_ns), self._began = self._began, None
-        if flags & NOT_TIMED:
-            return
-        try:
-            self._wait_ns += self._waited_ns() - waited_ns
-        except (OSError, ValueError):
-            return
-        self._span_ns += self._now() - began_ns
-        self.steps += 1
         self._left -= 1
-        if self._left % BLOCK_STEPS == 0:
-            self._end_block()
         if self._left == 0:
             self._clock.witness = None
+        if self._began is None or flags & NOT_TIMED:
+            return
+        (began_ns, waited_ns), self._began = self._began, None
+        try:
+            waited = self._waited_ns() - waited_ns
+        except Exception:  # likewise
+            return
+        self._span_ns += self._now() - began_ns
+        self._wait_ns += waited
+        self.steps += 1
+        self._in_block += 1
+        if self._in_block == BLOCK_STEPS:
+            self._end_block()
 
     @property
     def found(self) -> CoreWaits | None:
@@ -115,7 +97,7 @@ class CoreWatch:
     def _end_block(self) -> None:
         if self._span_ns:
             self._blocks.append((self._span_ns, self._wait_ns))
-            self._span_ns = self._wait_ns = 0
+            self._span_ns = self._wait_ns = self._in_block = 0
         if len(self._blocks) == MOST_BLOCKS:
             pairs = zip(self._blocks[::2], self._blocks[1::2], strict=True)
             self._blocks = [(a[0] + b[0], a[1] + b[1]) for a, b in pairs]
@@ -135,6 +117,6 @@ def thread_waited_ns() -> int:
         ran, waited, _ = os.read(file, 96).split()
     finally:
         os.close(file)
-    if not int(ran):  # the file is there, but nobody counts
+    if not int(ran) and not int(waited):  # the file is there, but nobody counts
         raise OSError(f"{_ACCOUNT} stands still")
     return int(waited)

@@ -143,7 +143,7 @@ def _gpus(torch: Any) -> tuple[str, ...]:
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version()}
     for package in PACKAGES:
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):  # not installed, or not by a package manager
             found[package] = metadata.version(package)
     return found
 

@@ -131,11 +131,11 @@ def _next(hooks: Hooks, original: Function) -> Function:
         asked = clock.ask(key)
         if asked is None:
             return original(self)
-        if key not in watched:
-            # A `for` loop that is left drops its iterator at once.
-            with suppress(TypeError):  # a class with slots may not let anybody know
-                watched[key] = weakref.ref(self, functools.partial(forget, key))
         try:
+            if key not in watched:
+                # A `for` loop that is left drops its iterator at once.
+                with suppress(TypeError):  # a class with slots may not let anybody know
+                    watched[key] = weakref.ref(self, functools.partial(forget, key))
             batch = original(self)
         except BaseException:
             clock.got_none(key, asked)

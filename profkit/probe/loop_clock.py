@@ -14,8 +14,7 @@ from typing import Any, TypeVar, cast
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import Flag
 from .batch_size import batch_sizer
-from .core_waits import Witness
-from .marks import Listener, Sink, StageClock
+from .marks import Listener, Sink, StageClock, Witness
 from .partition import BATCH, BEGIN, LEAVE, OPEN, WAIT, WAITED, close_event
 
 T = TypeVar("T")
@@ -232,7 +231,7 @@ class LoopClock(StageClock):
         if self._size is not None:
             try:
                 self._samples += self._size(batch)
-            except Exception:
+            except Exception:  # likewise
                 self._size, self._samples = None, -1
 
     def watch(

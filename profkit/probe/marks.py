@@ -51,6 +51,16 @@ class Listener(Protocol):
         """No further step: one that was opened got no batch and is none."""
 
 
+class Witness(Protocol):
+    """Told, in the loop's thread, what a few steps in between are looked at for."""
+
+    def batch_came(self) -> None:
+        """The wait for the batch is over."""
+
+    def step_closed(self, flags: int) -> None:
+        """The step is over; what is special about it."""
+
+
 class Mark:
     """Context manager of one stage; may be nested and used again."""
 

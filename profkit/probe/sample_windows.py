@@ -252,5 +252,5 @@ class SampleWindows:
                 spy.close()
             if thread is not None:
                 thread.stop(STOP_LIMIT_S)
-        except Exception:  # nothing is left to be done about it
-            return
+        except Exception as failed:
+            self._state(f"and could not be stopped ({type(failed).__name__})")

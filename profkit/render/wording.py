@@ -135,7 +135,7 @@ def _contention_reason(verdict: Verdict, run: RunFindings) -> str:
     assert seen.core_wait is not None  # one of the two tells
     return (
         f"{crowd}: from the batch to the end of the step the loop waits for a core "
-        f"{percent(seen.core_wait.value)} of the time"
+        f"{percent(seen.core_wait.value)} of the time, which they have, or other programs"
     )
 
 
@@ -143,8 +143,8 @@ def busy_line(core_wait: Estimate) -> str:
     """That others had the cores, though nobody can be blamed."""
     return (
         "from the batch to the end of the step the loop waited for a core "
-        f"{percent(core_wait.value)} of the time: loader workers or other programs had it, and "
-        "the times are that much longer"
+        f"{percent(core_wait.value)} of the time: loader workers, threads of its own or other "
+        "programs had it, or there is a limit on its CPU time"
     )
 
 

@@ -79,7 +79,7 @@ class Contention:
             without workers, block pair by block pair; else by what it waited for a core.
         model_ns, model_alone_ns: forward to optimizer in a typical block, with workers and
             without them; None where it was not run without them.
-        core_wait: see `RunFindings`.
+        core_wait: see `RunFindings`, where that is what tells.
     """
 
     workers: int
@@ -176,7 +176,7 @@ class RunFindings:
 
     Attributes:
         core_wait: part of the time from the batch to the step's end for which the loop's thread
-            waited for a core; None where nobody looked.
+            waited for a core, see `CoreWaits`; None where nobody looked.
         verdicts: ranked; the first one is *the* verdict.
     """
 

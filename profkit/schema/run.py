@@ -106,7 +106,8 @@ class CoreWaits:
 
     Attributes:
         steps: how many.
-        spans_ns: (b,) for each block of them, what passed from the batches to the steps' ends.
+        spans_ns: (b,) for each block of them, what passed from the batches to the steps' ends,
+            waits for further batches included; whole steps where no loader opens them.
         waits_ns: (b,) how long of that the thread waited for a core.
     """
 

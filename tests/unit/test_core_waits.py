@@ -5,9 +5,12 @@ import os
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
+import profkit
 from conftest import make_manifest, make_run, make_steps
 from profkit.analyze.compare import contention
 from profkit.analyze.core_waits import core_wait_share, growth_by_waits
@@ -22,9 +25,14 @@ from profkit.probe.core_waits import (
 from profkit.schema.estimate import Estimate
 from profkit.schema.run import CoreWaits, LoaderFacts
 from profkit.schema.stage import Stage
+from profkit.store.records import read_run
 from scripted_loop import ScriptedLoop
 
 MS = 1_000_000
+needs_account = pytest.mark.skipif(
+    not Path("/proc/thread-self/schedstat").exists(),
+    reason="needs Linux' account of what a thread waits for a core",
+)
 
 
 class Watched(ScriptedLoop):
@@ -101,14 +109,29 @@ def test_a_loop_without_a_loader_is_looked_at() -> None:
     assert sum(seen.waits_ns) / sum(seen.spans_ns) == pytest.approx(0.5)
 
 
-def test_steps_that_are_not_timed_do_not_count() -> None:
+def test_steps_that_are_not_timed_do_not_count_but_cost_no_more() -> None:
     loop = Watched()
     loop.clock.disturb(True)
-    loop.train_waiting(200, work_ns=10 * MS, core_ns=5 * MS)
+    loop.train_waiting(2_000, work_ns=1 * MS, core_ns=MS // 2)
     assert loop.watch.found is None
+    assert 0 < loop.asked <= 4 * LOOK_STEPS
+    for _ in loop.loader(range(2_000)):
+        loop.forward(1 * MS)
+    assert loop.watch.found is None
+    assert loop.asked <= 8 * LOOK_STEPS
     loop.clock.disturb(False)
     loop.train_waiting(200, work_ns=10 * MS, core_ns=5 * MS)
     assert loop.watch.found is not None
+
+
+def test_batches_of_a_loader_within_the_step_do_not_begin_it_anew() -> None:
+    loop = Watched()
+    for _ in loop.loader(range(100)):
+        loop.train(6 * MS)
+        for _ in loop.loader(range(2)):
+            loop.forward(2 * MS)
+    seen = found(loop)
+    assert sum(seen.spans_ns) == seen.steps * 10 * MS
 
 
 def test_memory_is_bounded_and_looks_grow_rare() -> None:
@@ -121,18 +144,19 @@ def test_memory_is_bounded_and_looks_grow_rare() -> None:
     assert seen.steps < 40_000 / 5
 
 
-def test_where_nobody_counts_nothing_is_said_and_the_loop_goes_on() -> None:
+@pytest.mark.parametrize("kind", [OSError, RuntimeError])  # an audit hook may raise anything
+def test_where_nobody_counts_nothing_is_said_and_the_loop_goes_on(kind: type[Exception]) -> None:
     loop = Watched()
     refused = 0
 
     def account() -> int:
         nonlocal refused
         refused += 1
-        raise OSError
+        raise kind
 
     loop.watch = CoreWatch(loop.clock, account, loop.time)
     loop.train_waiting(1_000, work_ns=10 * MS, core_ns=0)
-    assert (loop.watch.found, refused) == (None, 1)
+    assert (loop.watch.found, refused) == (None, 19)  # one a look: it may be back
     assert loop.clock.trained_steps == 1_000
 
 
@@ -157,17 +181,40 @@ def test_an_account_that_stands_still_is_none(
     monkeypatch.setattr(core_waits, "_ACCOUNT", str(account))
     account.write_text("12 34 5\n")
     assert thread_waited_ns() == 34
+    account.write_text("0 34 1\n")  # a thread that has just begun
+    assert thread_waited_ns() == 34
     account.write_text("0 0 0\n")
     with pytest.raises(OSError, match="stands still"):
         thread_waited_ns()
 
 
+@needs_account
+def test_to_ask_leaves_no_file_open() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(50):
+        thread_waited_ns()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@needs_account
+def test_what_was_seen_is_on_disk_while_the_run_goes_on(tmp_path: Path) -> None:
+    model = torch.nn.Linear(4, 4)
+    run = tmp_path / "run"
+    with profkit.observe(run, warmup=0):
+        until = time.monotonic() + 1.5
+        for x in torch.utils.data.DataLoader([torch.randn(4)] * 10_000, batch_size=None):
+            model(x).sum().backward()
+            time.sleep(0.005)
+            if time.monotonic() > until:
+                break
+        waits = read_run(run).manifest.core_waits
+        assert waits is not None
+        assert waits.steps >= LOOK_STEPS // 2
+
+
+@needs_account
 def test_the_kernel_counts_what_a_thread_waits_for_a_core() -> None:
     """One core for two threads of one process: each gets half of it."""
-    try:
-        thread_waited_ns()
-    except OSError as error:
-        pytest.skip(f"no account of waits here: {error}")
     context = multiprocessing.get_context("fork")
     core = min(os.sched_getaffinity(0))
 
@@ -205,7 +252,9 @@ def test_contention_without_a_reference_is_told_by_the_waits() -> None:
     growth = told.growth
     assert (growth.value, growth.low, growth.high) == pytest.approx((2, 1 / 0.6, 2.5))
     assert (told.model_ns, told.model_alone_ns) == (None, None)
+    assert told.core_wait is not None
     assert contention(run) is None
+    assert contention(run, Estimate(0.5, None, None, 3)) is None  # too few to be sure
 
 
 def test_a_reference_tells_better_than_the_waits() -> None:
@@ -216,6 +265,7 @@ def test_a_reference_tells_better_than_the_waits() -> None:
     told = contention(alone, Estimate(0.9, 0.9, 0.9, 8))
     assert told is not None
     assert told.growth.value == pytest.approx(3)
+    assert told.core_wait is None
 
 
 @pytest.mark.parametrize("share", [1.0, 1.2])

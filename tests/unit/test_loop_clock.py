@@ -223,6 +223,18 @@ def test_a_batch_that_does_not_tell_its_size_breaks_nothing(loop: ScriptedLoop) 
     assert loop.samples == [-1, -1]
 
 
+@pytest.mark.parametrize("first", [None, "a", 2.5, -3])
+def test_a_batch_whose_shape_holds_anything_breaks_nothing(
+    loop: ScriptedLoop, first: object
+) -> None:
+    class Odd:
+        shape = (first, 3)
+
+    for _ in loop.loader([(Odd(), 1), (Odd(), 2)]):
+        loop.train()
+    assert loop.samples == [-1, -1]
+
+
 # Several loaders ----------------------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
 """Reports of made-up runs: the golden Markdown, and what becomes of hostile or broken input."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from conftest import make_manifest, make_steps
 from profkit import api
 from profkit.errors import InputError
-from profkit.schema.run import DataFacts, LoaderFacts, ProbeFacts, RunManifest
+from profkit.schema.run import CoreWaits, DataFacts, LoaderFacts, ProbeFacts, RunManifest
 from profkit.schema.stage import Stage
 from profkit.schema.steps import MarkTable, StepTable
 from profkit.store.run_directory import create_directory, write_manifest, write_set
@@ -23,6 +24,9 @@ STACKS = """\
 thread (7): MainThread;main (/src/app/train.py:30);log_metrics (/src/app/train.py:41) 7
 thread (7): MainThread;main (/src/app/train.py:52);save (/v/lib/python3.11/json/__init__.py:9) 2
 """
+
+
+BUSY = "from the batch to the end of the step the loop waited for a core 30 % of the time"
 
 
 def write(directory: Path, manifest: RunManifest, steps: StepTable) -> None:
@@ -126,3 +130,27 @@ def test_an_unknown_format_names_the_known_ones(tmp_path: Path) -> None:
     write(tmp_path / "run", make_manifest(), make_steps({Stage.FORWARD: 1000}, 30))
     with pytest.raises(InputError, match="use one of md, json"):
         api.render_report(api.report(tmp_path / "run"), "html")
+
+
+@pytest.mark.parametrize(
+    ("wait", "blocks", "is_said"), [(0.3, 8, True), (0.04, 8, False), (0.3, 3, False)]
+)
+def test_a_loop_that_waits_for_cores_says_so_in_every_form(
+    tmp_path: Path, wait: float, blocks: int, is_said: bool
+) -> None:
+    waits = CoreWaits(blocks, (1_000,) * blocks, (round(1_000 * wait),) * blocks)
+    steps = make_steps({Stage.FORWARD: 1_000_000, Stage.BACKWARD: 1_000_000}, 60)
+    write(tmp_path / "run", make_manifest(core_waits=waits), steps)
+    found = api.report(tmp_path / "run")
+    (shown,) = json.loads(api.render_report(found, "json"))["runs"]
+    assert shown["core_wait"]["share"] == pytest.approx(wait)
+    assert any(gap.startswith(BUSY) for gap in shown["gaps"]) is is_said
+    assert (BUSY in api.render_report(found)) is is_said
+
+
+def test_a_run_whose_waits_nobody_looked_at_says_nothing_of_them(tmp_path: Path) -> None:
+    steps = make_steps({Stage.FORWARD: 1_000_000, Stage.BACKWARD: 1_000_000}, 60)
+    write(tmp_path / "run", make_manifest(), steps)
+    (shown,) = json.loads(api.render_report(api.report(tmp_path / "run"), "json"))["runs"]
+    assert shown["core_wait"] is None
+    assert not any("for a core" in gap for gap in shown["gaps"])

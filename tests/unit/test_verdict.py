@@ -124,6 +124,19 @@ def test_waits_for_a_core_tell_contention_by_their_lower_end(least: float, fires
         assert (evidence.name, evidence.value, evidence.limit) == ("core_wait", 0.5, 0.2)
 
 
+def test_waits_for_a_core_say_nothing_where_a_device_may_be_at_work_meanwhile() -> None:
+    seen = Contention(2, 2, 2, Estimate(2.0, 1.8, 2.2, 12), core_wait=Estimate(0.5, 0.45, 0.55, 12))
+    on_device = situation(device="cuda", d=2, f=49, b=49)
+    assert contended(replace(on_device, contention=seen)) is None
+    assert contended(replace(on_device, contention=contention(2))) is not None
+
+
+def test_waits_for_a_core_that_may_be_half_as_long_are_insufficient_data() -> None:
+    seen = Contention(2, 2, 2, Estimate(2.5, 1.3, 10, 12), core_wait=Estimate(0.6, 0.25, 0.9, 12))
+    kinds = [v.kind for v in judge(replace(situation(d=2, f=49, b=49), contention=seen))]
+    assert kinds == ["insufficient data", "contended"]
+
+
 def test_contention_comes_before_the_wait_that_it_puts_in_doubt() -> None:
     kinds = [
         verdict.kind
