@@ -174,7 +174,10 @@ class Recorder:
             try:
                 self._save(self.manifest)
             except Exception as error:  # recording must never break the training it watches
-                self._tell_once(f"what is known of the run cannot be written to {self.path}", error)
+                # What may pass, such as too many open files, is said where it lasts to the end.
+                if self._ended or isinstance(error, FileNotFoundError):
+                    what = f"what is known of the run cannot be written to {self.path}"
+                    self._tell_once(what, error)
 
     def _save(self, manifest: RunManifest) -> None:
         # A directory that was removed comes back only when the program is over: until then it is

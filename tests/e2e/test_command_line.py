@@ -93,6 +93,7 @@ def test_the_json_report_keeps_its_contract(traced: Path) -> None:
             "steps",
             "stages",
             "verdict",
+            "core_wait",
             "drilldown",
             "overhead",
             "apart",
