@@ -128,7 +128,9 @@ def test_a_directory_that_is_gone_costs_one_warning(
     assert any(gap.startswith("writing stopped") and REMOVED in gap for gap in scripts.found.gaps)
     assert scripts.found.manifest.ended == "completed"
     left = {"run.json"} if name == "removed" else {"run.json", "mine"}
-    assert set(os.listdir(scripts.path)) == left
+    # A window of samples may fall into a directory that is there again.
+    found = set(os.listdir(scripts.path)) - ({"samples"} if name == "made anew" else set())
+    assert found == left
 
 
 def test_a_directory_that_is_closed_leaves_what_was_there(
