@@ -37,7 +37,7 @@ CONTENTION_SHRINK_SHARE = 0.20
 
 BUSY_CORES_SHARE = 0.05
 """Part of the time from batch to end of step for which the loop waits for a core, from which the
-report says so. Measured by experiments/truth: 0.1 % and less in loops without workers."""
+report says so. In loops without workers it is under 1 % (reports/ground-truth.md)."""
 
 RANK_BOUND_SHARE = 0.20
 """Share of the step that waits for other ranks. As for data wait: the rank could do something
