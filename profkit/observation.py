@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from .interruption import pass_on
 from .probe.compilation import COMPILER, watch_compilation
 from .probe.core_waits import CoreWatch
 from .probe.environment import read_environment, read_settings
@@ -172,6 +173,7 @@ class Observation:
             self.recorder.state(core_waits=self._cores.found)
             self._learn()
         except Exception as error:  # the program has its own ending
+            pass_on(error)
             self.recorder.gap(f"profkit failed at the end: {error!r}")
 
     def _step_cost_ns(self) -> int:
@@ -201,6 +203,7 @@ class Observation:
             if self._between_too is not None:
                 self._between_too()
         except Exception as error:  # nothing here is worth a training run
+            pass_on(error)
             self.recorder.gap(f"profkit failed between two steps: {error!r}")
             self._between_too = None
 

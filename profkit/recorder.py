@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from .errors import OutputError
+from .interruption import pass_on
 from .probe.command import shown_command
 from .probe.environment import read_environment
 from .probe.liveness import process_facts
@@ -140,11 +141,12 @@ class Recorder:
         """Write what is left, and how the run ended."""
         clock = self._clock
         clock.flush()
-        self._writer.close()
+        self._write(self._writer.close)
         if self.manifest.rank is not None and not self._broken:
             try:
                 summarize_run(self.path)
             except Exception as error:  # the steps are there: the report reads them instead
+                pass_on(error)
                 self._tell_once(f"the rank's summary cannot be written to {self.path}", error)
         self._ended = True
         if clock.foreign_steps:
@@ -174,6 +176,7 @@ class Recorder:
             try:
                 self._save(self.manifest)
             except Exception as error:  # recording must never break the training it watches
+                pass_on(error)
                 # What may pass, such as too many open files, is said where it lasts to the end.
                 if self._ended or isinstance(error, FileNotFoundError):
                     what = f"what is known of the run cannot be written to {self.path}"
@@ -187,11 +190,14 @@ class Recorder:
         write_manifest(self.path, manifest)
 
     def _append(self, steps: StepTable, marks: MarkTable) -> None:
-        if self._broken:
-            return
+        if not self._broken:
+            self._write(lambda: self._writer.append(steps, marks))
+
+    def _write(self, write: Callable[[], None]) -> None:
         try:
-            self._writer.append(steps, marks)
+            write()
         except Exception as error:  # likewise
+            pass_on(error)
             self._broken = True
             self._tell_once(f"recording to {self.path} stopped", error)
             self.gap(f"writing stopped after {self._clock.count} steps: {_reason(error)}")

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from ..interruption import pass_on
+
 _DEEPEST_BATCH = 4
 
 
@@ -19,7 +21,8 @@ def batch_sizer(batch: object) -> Callable[[Any], int] | None:
             leaf = leaf[path[-1]]
         if not getattr(leaf, "shape", None):
             return None
-    except Exception:  # a user's batch may be anything
+    except Exception as error:  # a user's batch may be anything
+        pass_on(error)
         return None
     if path == [0]:
         return _size_of_first

@@ -50,9 +50,9 @@ def _copy(clock: LoopClock, function: Function, early: frozenset[type]) -> Funct
             return function(tensor, *args, **kwargs)
         if listener is not None:
             listener.stage_begins(_TRANSFER)
-        clock.busy = True
         began = now()
         try:
+            clock.busy = True
             if subclassed:
                 copy = frame(handle_torch_function, known, (tensor,), tensor, *args, **kwargs)
             else:

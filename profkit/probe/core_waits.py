@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 
+from ..interruption import pass_on
 from ..schema.run import CoreWaits
 from ..schema.steps import NOT_TIMED
 from .loop_clock import LoopClock
@@ -63,7 +64,8 @@ class CoreWatch:
         """The wait for the batch is over."""
         try:
             self._began = (self._now(), self._waited_ns())
-        except Exception:  # not known here, or not now: no reason to end a training
+        except Exception as error:  # not known here, or not now: no reason to end a training
+            pass_on(error)
             self._began = self._clock.witness = None
 
     def step_closed(self, flags: int) -> None:
@@ -76,7 +78,8 @@ class CoreWatch:
         (began_ns, waited_ns), self._began = self._began, None
         try:
             waited = self._waited_ns() - waited_ns
-        except Exception:  # likewise
+        except Exception as error:  # likewise
+            pass_on(error)
             return
         self._span_ns += self._now() - began_ns
         self._wait_ns += waited

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import psutil
 
+from ..interruption import pass_on
 from ..schema.run import Environment, Hardware
 
 PACKAGES = (
@@ -111,7 +112,8 @@ def _try(read: Callable[[], T]) -> T | None:
     # A fact that cannot be read is a fact less; it must never cost a training run.
     try:
         return read()
-    except Exception:
+    except Exception as error:
+        pass_on(error)
         return None
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..interruption import pass_on
 from ..schema.run import LoaderFacts
 from ..schema.stage import STAGES, Stage
 from .loop_clock import LoopClock
@@ -91,6 +92,7 @@ class Hooks:
             try:
                 hook(self)
             except Exception as error:  # a torch unlike the known ones must not stop a training
+                pass_on(error)
                 name = hook.__name__.removeprefix("_").removeprefix("hook_")
                 self.gaps.append(f"{name} cannot be observed in this torch: {error!r}")
 
@@ -170,15 +172,16 @@ class Hooks:
                     clock.begin()
             elif not clock.step_is_open:
                 return function(*args, **kwargs)
-            if listener is not None:
-                listener.stage_begins(index)
-            clock.busy = owns
-            push((index, now()))
+            # All of it within: a signal's handler may raise after any call.
             try:
+                if listener is not None:
+                    listener.stage_begins(index)
+                clock.busy = owns
+                push((index, now()))
                 return function(*args, **kwargs)
             finally:
-                push((LEAVE, now()))
                 clock.busy = clock.stopped
+                push((LEAVE, now()))
                 if listener is not None:
                     listener.stage_ends()
 
@@ -209,15 +212,15 @@ class Hooks:
             elif not keeps_gradients():
                 clock.evaluates(module)
             clock.forwards += 1
-            if listener is not None:
-                listener.stage_begins(_FORWARD)
-            clock.busy = True
-            push((_FORWARD, now()))
-            try:
+            try:  # likewise
+                if listener is not None:
+                    listener.stage_begins(_FORWARD)
+                clock.busy = True
+                push((_FORWARD, now()))
                 return original(module, *args, **kwargs)
             finally:
-                push((LEAVE, now()))
                 clock.busy = clock.stopped
+                push((LEAVE, now()))
                 if listener is not None:
                     listener.stage_ends()
 
@@ -231,6 +234,7 @@ class Hooks:
         try:
             self._watch_reducer(self, module)
         except Exception as error:  # a torch unlike the known ones must not stop a training
+            pass_on(error)
             self.gaps.append(f"waits for other ranks were not observed: {error!r}")
         self.tell("on_module", module)
 
@@ -241,6 +245,7 @@ class Hooks:
             try:
                 told(seen)
             except Exception as error:  # whatever the reason: not worth a training run
+                pass_on(error)
                 setattr(self, probe, None)
                 self.gaps.append(f"looking into a {type(seen).__name__} failed: {error!r}")
 

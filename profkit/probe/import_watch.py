@@ -9,6 +9,8 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from ..interruption import pass_on
+
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 
 Act = Callable[[ModuleType], None]
@@ -60,6 +62,7 @@ class _Watch:
         try:
             self._act(module)
         except Exception as error:
+            pass_on(error)
             self.fail(error)
 
     def fail(self, error: Exception) -> None:

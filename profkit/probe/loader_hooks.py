@@ -12,6 +12,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from ..interruption import pass_on
 from ..schema.run import LoaderFacts
 from ..schema.stage import Stage
 from .hooks import Function, Hooks
@@ -29,7 +30,8 @@ def hook_loaders(hooks: Hooks) -> None:
         iterator = hooks.iterators[key]() if key in hooks.iterators else None
         try:
             return iterator is not None and iterator._num_yielded >= len(iterator)
-        except Exception:  # one without a length, or of a torch unlike the known ones
+        except Exception as error:  # one without a length, or of a torch unlike the known ones
+            pass_on(error)
             return False
 
     hooks.clock.is_spent = is_spent
@@ -80,7 +82,8 @@ def _note(hooks: Hooks, key: int, loader: Any) -> None:
 def _number(loader: Any, name: str) -> int | None:
     try:
         return operator.index(getattr(loader, name))
-    except Exception:  # a loader may have one of its own kind, or none
+    except Exception as error:  # a loader may have one of its own kind, or none
+        pass_on(error)
         return None
 
 
@@ -137,10 +140,13 @@ def _next(hooks: Hooks, original: Function) -> Function:
                 with suppress(TypeError):  # a class with slots may not let anybody know
                     watched[key] = weakref.ref(self, functools.partial(forget, key))
             batch = original(self)
+            clock.got(batch, asked)
         except BaseException:
+            clock.busy = clock.stopped  # before any call: a signal's handler may raise in it
             clock.got_none(key, asked)
+            # Nothing is left to tell of it, and out of a finalizer no signal's handler can raise.
+            watched.pop(key, None)
             raise
-        clock.got(batch, asked)
         return batch
 
     setattr(fetch, _TELLING, clock)

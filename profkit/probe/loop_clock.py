@@ -7,10 +7,10 @@ decides which of them open and close a step. Also the hot path: see `probe.marks
 import time
 from _thread import get_ident
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+from ..interruption import pass_on
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import Flag
 from .batch_size import batch_sizer
@@ -216,7 +216,8 @@ class LoopClock(StageClock):
         if self._size is not None:
             try:
                 self._samples = self._size(batch)
-            except Exception:  # a user's batch may be anything, and unlike the first
+            except Exception as error:  # a user's batch may be anything, and unlike the first
+                pass_on(error)
                 self._size, self._samples = None, -1
 
     def got_none(self, key: int, within: bool) -> None:
@@ -231,7 +232,8 @@ class LoopClock(StageClock):
         if self._size is not None:
             try:
                 self._samples += self._size(batch)
-            except Exception:  # likewise
+            except Exception as error:  # likewise
+                pass_on(error)
                 self._size, self._samples = None, -1
 
     def watch(
@@ -253,14 +255,15 @@ class LoopClock(StageClock):
                 asked = self.ask(key)
                 try:
                     batch = fetch(get) if sent is None else fetch(cast(Any, iterator).send, sent)
+                    if asked is not None:
+                        self.got(batch, asked)
                 except BaseException as error:
                     if asked is not None:
+                        self.busy = self.stopped  # before any call: a handler may raise in it
                         self.got_none(key, asked)
                     if isinstance(error, StopIteration):
                         return error.value
                     raise
-                if asked is not None:
-                    self.got(batch, asked)
                 sent = yield batch
                 del batch
         finally:
@@ -274,7 +277,8 @@ class LoopClock(StageClock):
             if exhausted:
                 self._abandon()
             else:
-                self._close(Flag.PARTIAL.value)
+                # Often by a finalizer, out of which nothing could raise: writing waits.
+                self._close(Flag.PARTIAL.value, rests=False)
                 self._end_loop()
         elif (inner := self._inner.pop(key, None)) is not None:
             inner.batches -= exhausted  # the last request got none
@@ -315,13 +319,13 @@ class LoopClock(StageClock):
 
     def _ask_otherwise(self, key: int) -> bool:
         """Note a request that is not just the loop's next; whether a step was open already."""
-        if key == self._owner:
+        if self._owner != 0 and self.step_is_open:
+            if key != self._owner:
+                return self._ask_within(key)
             self._requests += 1
             self._adds = True
             self._enter()
             return True
-        if self._owner != 0:
-            return self._ask_within(key)
         # A step without a loader that is open is none: nobody will close it.
         self._abandon()
         if key == self._left:
@@ -395,8 +399,10 @@ class LoopClock(StageClock):
             self.modules.clear()
         self.modules.add(id(module))
         if self.device is None:
-            with suppress(Exception):  # a module may have parameters of its own kind
+            try:
                 self.device = next(module.parameters()).device.type
+            except Exception as error:  # a module may have parameters of its own kind
+                pass_on(error)
 
     def evaluates(self, module: Any) -> None:
         """A module in evaluation mode is called while no gradients are kept."""
@@ -516,16 +522,17 @@ class LoopClock(StageClock):
             start = self.listener.step_opens(self.count)
             if event == BEGIN:
                 self.listener.batch_came()
-        self.step_is_open = True
         self._flags = 0
         self._samples = -1
         self.serial += 1
         self._forwards_opened, self._trainings_opened = self.forwards, self.trainings
+        # In one go, as where a step closes: a signal's handler may raise after any call.
+        self.step_is_open = True
         self.push((event, start))
         if event == BEGIN and self.witness is not None:
             self.witness.batch_came()
 
-    def _close(self, flags: int) -> None:
+    def _close(self, flags: int, *, rests: bool = True) -> None:
         if not self.step_is_open:
             return
         if self.listener is not None:
@@ -547,14 +554,15 @@ class LoopClock(StageClock):
             self.trained_steps += 1
             self.disturbed_steps += self._sticky != 0
             self.training_loop = self._owner or self.training_loop
+        self.step_is_open = False
         self.push((_CLOSING + flags + self._samples * _PER_SAMPLE, end))
         if self.witness is not None:
             self.witness.step_closed(flags)
-        self.step_is_open = False
         if self._rest_ns == 0:
             self._rest_ns = self._due = end + self._period_ns
         is_enough = self.trained_steps == self._limit
-        if end >= self._rest_ns or len(self._events) >= self._capacity or is_enough:
+        is_due = end >= self._rest_ns or len(self._events) >= self._capacity
+        if is_enough or (rests and is_due):
             self.flush()
             self._rest_ns = self._due
             self._between()
@@ -564,6 +572,7 @@ class LoopClock(StageClock):
 
     def _abandon(self) -> None:
         """Forget what is open, and the loop that it belongs to."""
+        self.step_is_open = False
         self._drop_open()
         self._end_loop()
 
@@ -575,6 +584,3 @@ class LoopClock(StageClock):
         self._inner.clear()
         if self.listener is not None:
             self.listener.loop_ends()
-        # Whatever comes now may take long, and a kill may come meanwhile.
-        if self._events:
-            self.flush()

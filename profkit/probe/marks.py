@@ -221,10 +221,12 @@ class StageClock:
 
     def _hand_on(self, closed: int) -> None:
         events = array("q", self._events[:closed])
-        del self._events[:closed]
-        self.noted += closed // 2
         steps, marks = partition(events, self._handed_on, collectives=self.watches_collectives)
-        self._handed_on += len(steps)
+        count = len(steps)
+        # Not before: a signal's handler may raise within all this, and the loop go on.
+        del self._events[:closed]
+        self._handed_on += count
+        self.noted += closed // 2
         self._sink(steps, marks)
 
     @property

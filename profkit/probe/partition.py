@@ -62,7 +62,7 @@ def partition(
     step = np.repeat(np.arange(count), closes - opens + 1)
     stage = _current_stage(code, step, opens)
     # From each event to the next; the close itself lasts for nothing.
-    duration = np.diff(when, append=when[-1])
+    duration = np.diff(when, append=when[-1:])
     duration[closes] = 0
     cell = step * len(STAGES) + stage
     shape = (count, len(STAGES))
@@ -100,7 +100,7 @@ def _bounds(pairs: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array, Int6
     """(n,) what happened and when, and (steps,) the rows of the first and last event of each."""
     code, when = pairs[:, 0], pairs[:, 1]
     closes = np.flatnonzero(code >= _CLOSE)
-    return code, when, np.concatenate(([0], closes[:-1] + 1)), closes
+    return code, when, np.concatenate(([0], closes + 1))[:-1], closes
 
 
 def _begins(code: Int64Array) -> BoolArray:

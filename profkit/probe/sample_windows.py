@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import get_ident, get_native_id
 
 from ..errors import ProbeError
+from ..interruption import pass_on
 from ..schema.run import ProbeFacts
 from ..store.windows import SAMPLES, window_name
 from .py_spy import PySpy
@@ -105,6 +106,7 @@ class SampleWindows:
             elif now >= self._due_ns:
                 self._begin(now)
         except Exception as error:  # sampling must never break the training
+            pass_on(error)
             self._give_up(error)
         return self._is_open
 
@@ -129,6 +131,7 @@ class SampleWindows:
             if self._thread is not None:
                 self._end_thread(self._now())
         except Exception as error:  # likewise
+            pass_on(error)
             self._give_up(error)
 
     def facts(self, steps: int) -> ProbeFacts:
@@ -253,4 +256,5 @@ class SampleWindows:
             if thread is not None:
                 thread.stop(STOP_LIMIT_S)
         except Exception as failed:
+            pass_on(failed)
             self._state(f"and could not be stopped ({type(failed).__name__})")

@@ -7,6 +7,7 @@ from _thread import get_ident
 from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from ..interruption import pass_on
 from ..schema.stage import Stage
 from ..schema.steps import Flag
 from .batch_size import batch_sizer
@@ -95,7 +96,8 @@ class Steps(Generic[T]):
                 if size is not None:
                     try:
                         samples = size(batch)
-                    except Exception:  # a user's batch may be anything, and unlike the first
+                    except Exception as error:  # anything, and unlike the first
+                        pass_on(error)
                         size = None
                 try:
                     yield batch

@@ -2,6 +2,8 @@
 
 import sys
 
+from ..interruption import pass_on
+
 
 def tell(text: str) -> None:
     """Write one printable line to stderr, if there still is one."""
@@ -9,5 +11,5 @@ def tell(text: str) -> None:
     try:
         sys.stderr.write(f"profkit: {line}\n")
         sys.stderr.flush()
-    except Exception:  # closed, or replaced by who knows what: not worth a training run
-        return
+    except Exception as error:  # closed, or replaced by who knows what: not worth a training run
+        pass_on(error)

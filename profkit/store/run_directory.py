@@ -13,6 +13,7 @@ from typing import TypeVar
 import msgspec
 
 from ..errors import OutputError, RunError
+from ..interruption import pass_on
 from ..schema.run import SCHEMA_VERSION, RankFacts, RunManifest
 from .death_notes import DEATH_NOTES
 from .names import MANIFEST, MARKS, REFERENCE, SET_MANIFEST, STEPS, SUMMARY
@@ -127,7 +128,8 @@ def write_file(path: Path, content: bytes) -> None:
     """
     partial = path.with_name(path.name + _PARTIAL)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
@@ -145,7 +147,8 @@ def write_manifest(directory: Path, manifest: RunManifest) -> None:
     text = msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
     try:
         write_file(directory / MANIFEST, text)
-    except OutputError:
+    except OutputError as error:
+        pass_on(error)
         if not _overwrite(directory / MANIFEST, text):
             raise
 

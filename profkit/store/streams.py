@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import RunError
+from ..interruption import pass_on
 from ..schema.stage import STAGES
 from ..schema.steps import BoolArray, Int64Array, MarkTable, StepTable
 from .names import MARKS, STEPS
@@ -37,6 +38,8 @@ class RunWriter:
         self.directory = directory
         self._owner = os.getpid()
         self._streams: dict[str, int] = {}
+        # What a signal's handler kept from being written, by raising: the next call begins with it.
+        self._unwritten: list[tuple[str, StepTable | MarkTable]] = []
 
     def append(
         self, steps: StepTable, marks: MarkTable | None = None, *, name: str = STEPS
@@ -48,11 +51,21 @@ class RunWriter:
         """
         if os.getpid() != self._owner:  # a fork has no business in its parent's files
             return
-        self._write(name, pa.record_batch(step_columns(steps), schema=STEP_SCHEMA))
+        self._unwritten.append((name, steps))
         if marks is not None and len(marks):
-            parts = (marks.step, marks.stage, marks.start_ns, marks.end_ns)
-            batch = pa.record_batch([column(part) for part in parts], schema=_MARK_SCHEMA)
-            self._write(MARKS, batch)
+            self._unwritten.append((MARKS, marks))
+        self._write_all()
+
+    def _write_all(self) -> None:
+        try:
+            while self._unwritten:
+                name, table = self._unwritten[0]
+                self._write(name, _batch(table))
+                del self._unwritten[0]
+        except Exception as error:
+            pass_on(error)
+            self._unwritten.clear()
+            raise
 
     def _write(self, name: str, batch: pa.RecordBatch) -> None:
         stream = self._streams.get(name)
@@ -61,21 +74,36 @@ class RunWriter:
             stream = os.open(self.directory / name, flags, 0o644)
             try:
                 _write_whole(stream, batch.schema.serialize())
+                self._streams[name] = stream
             except BaseException:
                 os.close(stream)
                 raise
-            self._streams[name] = stream
         elif not (self.directory / name).exists():
             # Writing to a removed file succeeds, and everything is lost without a word.
             raise FileNotFoundError(errno.ENOENT, "the run directory was removed")
         _write_whole(stream, batch.serialize())
 
     def close(self) -> None:
-        """Close the streams."""
-        for stream in self._streams.values():
-            with suppress(OSError):
-                os.close(stream)
-        self._streams.clear()
+        """Write what is left, and close the streams.
+
+        Raises:
+            OSError: see `append`.
+        """
+        try:
+            if os.getpid() == self._owner:
+                self._write_all()
+        finally:
+            for stream in self._streams.values():
+                with suppress(OSError):
+                    os.close(stream)
+            self._streams.clear()
+
+
+def _batch(table: StepTable | MarkTable) -> pa.RecordBatch:
+    if isinstance(table, StepTable):
+        return pa.record_batch(step_columns(table), schema=STEP_SCHEMA)
+    parts = (table.step, table.stage, table.start_ns, table.end_ns)
+    return pa.record_batch([column(part) for part in parts], schema=_MARK_SCHEMA)
 
 
 def column(values: Int64Array, known: BoolArray | None = None) -> pa.Array:
