@@ -7,11 +7,13 @@ shows holds for another one only with that difference in the standard error.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from ..schema.decision import Outcome
 from ..schema.findings import Estimate, Summary
 from ..schema.steps import Int64Array
 
@@ -24,6 +26,10 @@ Introduction to Robust Estimation, recommends 20 %."""
 BETWEEN_PROCESS_LOG_SD = 0.0135
 """Standard deviation of the log-ratio of two process instances that run identical code.
 Source: measured, one pair; three pairs give .0078 (reports/overhead.md names the machine)."""
+BETWEEN_PROCESS_DEGREES = 12
+"""Degrees of freedom that this prior counts for beside what a run itself shows."""
+OUTLIER_SD = 3.5
+DRIFT_LEVEL = 0.01
 RESAMPLES = 2000
 MIN_BLOCKS = 4
 """Fewer blocks than that carry no interval: a resample of three values has ten outcomes."""
@@ -99,32 +105,196 @@ def mean_of_blocks(totals: Values, counts: Values) -> Estimate:
     return share_of_sums(totals, counts)
 
 
+@dataclass(frozen=True, slots=True)
+class LogRatio:
+    """The logarithm of a ratio, with what is needed to hold it against a limit.
+
+    Attributes:
+        center: natural logarithm of the ratio.
+        error: its standard error, the spread between process instances included.
+        degrees: of freedom of that error.
+        blocks: pairs of blocks that it rests on.
+    """
+
+    center: float
+    error: float
+    degrees: float
+    blocks: int
+
+    @property
+    def estimate(self) -> Estimate:
+        """The ratio, with its 95 % interval."""
+        reach = float(special.stdtrit(self.degrees, (1 + CONFIDENCE) / 2)) * self.error
+        low, high = math.exp(self.center - reach), math.exp(self.center + reach)
+        return Estimate(math.exp(self.center), low, high, self.blocks)
+
+    def beside(self, limit: float, error_rate: float) -> Outcome:
+        """On which side of a limit the ratio lies.
+
+        Args:
+            limit: a ratio, above 0.
+            error_rate: chance, 0 to 1, to call it above (or below) where it equals the limit.
+        """
+        z = (self.center - math.log(limit)) / self.error
+        if abs(z) <= float(special.stdtrit(self.degrees, 1 - error_rate)):
+            return Outcome.INCONCLUSIVE
+        return Outcome.ABOVE if z > 0 else Outcome.BELOW
+
+
+def log_ratio(logs: Values, instances: Int64Array | None = None) -> LogRatio | None:
+    """The ratio that pairs of blocks show; None of fewer than `MIN_BLOCKS` pairs.
+
+    Args:
+        logs: (b,) log-ratio of each pair of blocks, which ran one after the other.
+        instances: (b,) which pair of process instances each comes from; one unless given.
+
+    Returns:
+        Their trimmed mean; its error holds for other process instances as well.
+    Source: trimmed mean and its standard error: Tukey and McLaughlin (1963), as in
+        scipy.stats.mstats.trimmed_stde; degrees of freedom: Welch (1947) and Satterthwaite (1946).
+    """
+    count = int(logs.size)
+    if count < MIN_BLOCKS:
+        return None
+    from scipy.stats import mstats  # 0.4 s, which the end of every observed run would pay
+
+    center = float(mstats.trimmed_mean(logs, limits=(TRIM, TRIM)))
+    within = float(mstats.trimmed_stde(logs, limits=(TRIM, TRIM)))
+    kept = count - 2 * int(TRIM * count)
+    if instances is None:
+        instances = np.zeros(count, np.int64)
+    between, degrees = _between_instances(logs, instances)
+    return LogRatio(center, *_joined((within, kept - 1), (between, degrees)), count)
+
+
+def throughput_ratio(
+    numerators: Values, denominators: Values, instances: Int64Array | None = None
+) -> LogRatio | None:
+    """The ratio of two sums over pairs of blocks: rare slow blocks count in full.
+
+    Args:
+        numerators, denominators: (b,) what as many steps of either took in each pair of blocks.
+        instances: see `log_ratio`.
+
+    Returns:
+        None of fewer than `MIN_BLOCKS` pairs.
+    Source: ratio estimator with its linearized variance: Cochran, Sampling Techniques (1977),
+        section 6.4.
+    """
+    count = int(numerators.size)
+    if count < MIN_BLOCKS:
+        return None
+    center = math.log(numerators.sum() / denominators.sum())
+    excess = numerators / numerators.mean() - denominators / denominators.mean()
+    within = float(excess.std(ddof=1)) / math.sqrt(count)
+    if instances is None:
+        instances = np.zeros(count, np.int64)
+    pairs = max(1, np.unique(instances).size)
+    between = BETWEEN_PROCESS_LOG_SD / math.sqrt(pairs)
+    error = _joined((within, count - 1), (between, BETWEEN_PROCESS_DEGREES))
+    return LogRatio(center, *error, count)
+
+
+def _between_instances(logs: Values, instances: Int64Array) -> tuple[float, float]:
+    """Standard error that comes from which process instances there were, and its degrees.
+
+    What was known before, moderated by how far the pairs of instances in hand lie apart.
+    Source: Smyth, Linear Models and Empirical Bayes Methods (2004), section 4: the variance is
+        the mean of prior and sample, weighted by their degrees of freedom.
+    """
+    pairs = [logs[instances == one] for one in np.unique(instances)]
+    variance, degrees = BETWEEN_PROCESS_LOG_SD**2, float(BETWEEN_PROCESS_DEGREES)
+    if len(pairs) > 1 and min(pair.size for pair in pairs) >= MIN_BLOCKS:
+        from scipy.stats import mstats
+
+        limits = (TRIM, TRIM)
+        centers = np.array([mstats.trimmed_mean(pair, limits=limits) for pair in pairs])
+        errors = np.array([mstats.trimmed_stde(pair, limits=limits) for pair in pairs])
+        seen = max(0.0, float(centers.var(ddof=1)) - float((errors**2).mean()))
+        own = len(pairs) - 1
+        variance = (degrees * variance + own * seen) / (degrees + own)
+        degrees += own
+    return math.sqrt(variance / len(pairs)), degrees
+
+
+def _joined(*parts: tuple[float, float]) -> tuple[float, float]:
+    """A standard error made of independent ones, and its degrees of freedom.
+
+    Source: Satterthwaite (1946).
+    """
+    total = sum(error**2 for error, _ in parts)
+    weight = sum(error**4 / degrees for error, degrees in parts)
+    return math.sqrt(total), total**2 / weight
+
+
 def paired_ratio(numerators: Values, denominators: Values, processes: int = 1) -> Estimate:
     """How many times larger the first of each pair of blocks is.
 
     Args:
         numerators, denominators: (b,) positive, e.g. mean step time of two blocks that ran
             one after the other.
-        processes: process instances that the pairs come from.
+        processes: process instances that the pairs come from, in turn.
 
     Returns:
-        Trimmed mean of the log-ratios, as a ratio; its interval holds for another process
-        instance too, since the between-process spread stands in its standard error.
-    Source: trimmed mean and its standard error: Tukey and McLaughlin (1963), as in
-        scipy.stats.mstats.trimmed_stde; the rest: the measured design of the gate.
+        As `log_ratio`; without an interval of too few pairs.
     """
     logs = np.log(numerators / denominators)
-    count = int(logs.size)
-    if count < MIN_BLOCKS:
-        return Estimate(float(np.exp(np.median(logs))), None, None, count)
-    from scipy.stats import mstats  # 0.4 s, which the end of every observed run would pay
+    found = log_ratio(logs, np.arange(logs.size) % processes)
+    if found is None:
+        return Estimate(float(np.exp(np.median(logs))), None, None, int(logs.size))
+    return found.estimate
 
-    center = float(mstats.trimmed_mean(logs, limits=(TRIM, TRIM)))
-    error = float(mstats.trimmed_stde(logs, limits=(TRIM, TRIM)))
-    error = math.hypot(error, BETWEEN_PROCESS_LOG_SD / math.sqrt(processes))
-    kept = count - 2 * int(TRIM * count)
-    reach = _t_quantile(kept - 1) * error
-    return Estimate(math.exp(center), math.exp(center - reach), math.exp(center + reach), count)
+
+def warm_up_length(values: Values) -> int:
+    """How many of the first values belong to a warm-up: those without which the mean is surest.
+
+    Args:
+        values: (n,) in the order of time, e.g. of blocks.
+
+    Returns:
+        At most half of them; 0 where leaving any out gains nothing.
+    Source: MSER: White, An Effective Truncation Heuristic for Bias Reduction in Simulation
+        Output (1997); the half: White and Robinson (2010).
+    """
+    count = int(values.size)
+    if count < 2 * MIN_BLOCKS:
+        return 0
+    ends = np.cumsum(values[::-1])[::-1]
+    squares = np.cumsum(values[::-1] ** 2)[::-1]
+    left = np.arange(count, 0, -1)
+    spread = (squares - ends**2 / left) / left**2
+    return int(np.argmin(spread[: count // 2 + 1]))
+
+
+def outliers(values: Values) -> Int64Array:
+    """Rows of the values that lie far from the bulk.
+
+    Source: modified z-score above 3.5: Iglewicz and Hoaglin, How to Detect and Handle Outliers
+        (1993).
+    """
+    spread = robust_sd(values)
+    if spread == 0:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.abs(values - np.median(values)) > OUTLIER_SD * spread)
+
+
+def drift(values: Values) -> float | None:
+    """How much higher the last value is than the first, by the trend; None without one.
+
+    Args:
+        values: (n,) in the order of time; for logarithms the result is a log-ratio.
+    Source: slope: Theil (1950) and Sen (1968); that there is one: Kendall's rank correlation
+        with time at the 1 % level (Mann, 1945).
+    """
+    count = int(values.size)
+    if count < 2 * MIN_BLOCKS:
+        return None
+    from scipy import stats
+
+    moments = np.arange(count)
+    if stats.kendalltau(moments, values).pvalue > DRIFT_LEVEL:
+        return None
+    return float(stats.theilslopes(values, moments).slope) * (count - 1)
 
 
 def typical(values: Values) -> float:
