@@ -41,6 +41,7 @@ DEFAULT_WARMUP = 10
 @click.option("--device", default="cpu", hidden=True)
 @click.option("--step-ns", type=float, default=0.0, hidden=True)
 @click.option("--workers", type=int, default=0, hidden=True)
+@click.option("--paced", type=(int, int), hidden=True)
 @click.option("-m", "module", is_flag=True, help="Run a module, as `python -m` does.")
 @click.argument("script", metavar="SCRIPT")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
@@ -57,6 +58,7 @@ def run(
     device: str,
     step_ns: float,
     workers: int,
+    paced: tuple[int, int] | None,
     module: bool,
     script: str,
     arguments: tuple[str, ...],
@@ -71,6 +73,11 @@ def run(
         from ..scripts.script_pass import PassOrder, run_pass
 
         run_pass(PassOrder(target, probe, into, tensorboard, device, step_ns, workers))
+    if paced is not None:
+        # What `profkit check` starts several of.
+        from ..scripts.paced_run import PacedOrder, run_paced
+
+        run_paced(PacedOrder(target, *paced, warmup))
     run_observed(RunOrder(target, out, warmup, steps, force, stop, quiet), tell, _summarize)
 
 

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -19,6 +18,7 @@ from ..store.names import MANIFEST
 from ..store.passes import TENSORBOARD
 from ..store.run_directory import read_manifest, write_manifest
 from .script_pass import facts_path
+from .start import run_command
 from .target import Target, check_target
 from .workplace import LIMIT_BYTES, LIMIT_FILES, copied, directory_size, moved
 
@@ -26,19 +26,6 @@ _PATIENCE_S = 120.0
 """How much longer than the light pass a pass may take before it is ended."""
 _SLOWDOWN = 10.0
 _LONGEST_WORDS = 200
-_ROOT = Path(__file__).parents[2]
-_START = """\
-import sys
-if sys.path[:1] == [""]:
-    del sys.path[0]
-sys.path.insert(0, {root!r})
-import profkit
-del sys.path[0]
-from profkit.cli import main
-main("profkit")
-"""
-"""Starts this very profkit. With `-m`, a `queue.py` in the working directory would be imported in
-place of the one that profkit needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +73,7 @@ def trace_program(order: ScriptOrder, run: Path, say: Callable[[str], None]) -> 
         if order.probes:
             before = Path.cwd() if order.in_place else _copy_of(Path.cwd(), stack)
         began = time.monotonic()
-        code = _wait(subprocess.Popen(_command(options, order.target)), None)
+        code = _wait(subprocess.Popen(run_command(options, order.target)), None)
         limit_s = _PATIENCE_S + _SLOWDOWN * (time.monotonic() - began)
         if not (run / MANIFEST).is_file():
             raise InputError(
@@ -157,7 +144,7 @@ def _run_passes(
             target = order.target
             if target.kind == "script":
                 target = replace(target, name=moved(target.name, here, place))
-            found.append(_one_pass(probe, _command(options, target), place, run, limit_s))
+            found.append(_one_pass(probe, run_command(options, target), place, run, limit_s))
     return found
 
 
@@ -189,12 +176,6 @@ def _one_pass(
         return ProbeFacts(
             name=probe, steps=0, gap=f"{probe} probe: the pass ended with {code}: {words}"
         )
-
-
-def _command(options: Sequence[str], target: Target) -> list[str]:
-    kind = ["-m"] if target.kind == "module" else []
-    start = [sys.executable, "-c", _START.format(root=str(_ROOT)), "run"]
-    return [*start, *options, *kind, "--", target.name, *target.arguments]
 
 
 @contextmanager

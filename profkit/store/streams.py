@@ -198,7 +198,7 @@ def read_steps(path: Path, gaps: list[str]) -> StepTable | None:
     return None if table is None else steps_from(table, path)
 
 
-def steps_from(table: pa.Table, path: Path) -> StepTable:
+def steps_from(table: pa.Table, path: Path | str) -> StepTable:
     """Columns of `STEP_SCHEMA` as steps; `path` is what an error names.
 
     Raises:

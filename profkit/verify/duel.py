@@ -1,0 +1,195 @@
+"""Two versions of a program that take turns until it is clear which side of a limit they lie on.
+
+Short blocks in random ABBA order over several pairs of long-lived processes, so that drift of the
+machine meets both alike; a few looks at what there is by then.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import ceil
+
+from ..errors import InputError
+from ..schema.paced import Block, Quad
+from .instance import GoneError, Instance, LateError, Launch, end_all
+
+BLOCK_S = 0.02
+"""A block's shortest duration. Source: FACTS of the gate's design: the spread of a block's
+log-ratio hardly falls with its length, so many short ones win."""
+BLOCK_STEPS = 10
+LONGEST_BLOCK_S = 0.3
+"""Above it a block has fewer steps than `BLOCK_STEPS`."""
+LOOKS = (1 / 12, 1 / 6, 1 / 3, 2 / 3, 1.0)
+"""Of the time there is for measuring: when the data are looked at."""
+RESTARTS = 3
+"""Times in a row that an instance may end before its first block."""
+
+
+@dataclass(slots=True, eq=False)
+class Duel:
+    """What there is to look at so far.
+
+    Attributes:
+        quads: in order.
+        measured_s: since the first block began.
+        looks: how often there was a look.
+        restarts: instances that ended by themselves and were started anew.
+    """
+
+    quads: list[Quad] = field(default_factory=list)
+    measured_s: float = 0.0
+    looks: int = 0
+    restarts: int = 0
+
+
+def fight(
+    pairs: Sequence[tuple[Launch, Launch]],
+    *,
+    deadline: float,
+    starting: int,
+    seed: int,
+    is_clear: Callable[[Duel], bool],
+    show: Callable[[str, float], None],
+    met: Callable[[Sequence[Instance]], None],
+) -> Duel:
+    """Have the versions take turns until a look is clear, or the time is up.
+
+    Args:
+        pairs: launches of base and new.
+        deadline: by `time.monotonic`, for all of it.
+        starting: how many instances may start at a time.
+        seed: of the order; the global random streams are left alone.
+        is_clear: takes a look.
+        show: told what happens, and the part of the time that is over.
+        met: told the instances once they are warm; may raise to call it off.
+
+    Returns:
+        What was measured, after the last look.
+
+    Raises:
+        InputError: an instance ended before its first block, or none was warm in time.
+    """
+    launches = [launch for pair in pairs for launch in pair]
+    running: dict[int, Instance] = {}
+    try:
+        _start(launches, running, starting, deadline, show)
+        met([running[row] for row in range(len(launches))])
+        return _take_turns(launches, running, deadline, seed, is_clear, show)
+    finally:
+        end_all(list(running.values()))
+
+
+def block_steps(step_ns: float) -> int:
+    """How many steps a block has whose steps take so long, in ns."""
+    shortest = max(BLOCK_STEPS, ceil(BLOCK_S * 1e9 / step_ns))
+    return max(1, min(shortest, int(LONGEST_BLOCK_S * 1e9 / step_ns)))
+
+
+def _start(
+    launches: Sequence[Launch],
+    running: dict[int, Instance],
+    starting: int,
+    deadline: float,
+    show: Callable[[str, float], None],
+) -> None:
+    waiting = list(range(len(launches)))
+    cold: list[int] = []
+    while waiting or cold:
+        while waiting and len(cold) < starting:
+            cold.append(waiting.pop(0))
+            running[cold[-1]] = Instance(launches[cold[-1]])
+        show(f"starting instance {len(running)} of {len(launches)}", 0.0)
+        row = cold.pop(0)
+        _warm(launches[row], running[row], deadline)
+
+
+def _warm(launch: Launch, instance: Instance, deadline: float) -> None:
+    try:
+        instance.wait_until_warm(deadline)
+    except GoneError as gone:
+        raise InputError(
+            f"{launch.name}: the program ended before it had trained {launch.warmup} steps ({gone})"
+        ) from None
+    except LateError:
+        raise InputError(
+            f"{launch.name}: the time was up before its instances had trained {launch.warmup} "
+            "steps: raise --max-time"
+        ) from None
+
+
+def _take_turns(
+    launches: Sequence[Launch],
+    running: dict[int, Instance],
+    deadline: float,
+    seed: int,
+    is_clear: Callable[[Duel], bool],
+    show: Callable[[str, float], None],
+) -> Duel:
+    chance = random.Random(seed)
+    duel = Duel()
+    taken = [one.facts.step_ns for one in running.values() if one.facts is not None]
+    steps = block_steps(sorted(taken)[len(taken) // 2])
+    began = time.monotonic()
+    looks = [began + share * (deadline - began) for share in LOOKS]
+    fresh = set(range(len(launches)))
+    turn, failed = 0, 0
+    while True:
+        now = time.monotonic()
+        duel.measured_s = now - began
+        if now >= looks[0]:
+            while looks and now >= looks[0]:
+                looks.pop(0)
+            duel.looks += 1
+            if is_clear(duel) or not looks:
+                return duel
+        share = (now - began) / max(deadline - began, 1e-9)
+        show(f"measuring: {len(duel.quads)} rounds", min(1.0, share))
+        pair = turn % (len(launches) // 2)
+        turn += 1
+        rows = [2 * pair, 2 * pair + 1]
+        chance.shuffle(rows)
+        try:
+            for row in rows:
+                if row in fresh:  # its first block is warm-up, too
+                    running[row].run_block(steps, deadline)
+                    fresh.discard(row)
+            found: dict[int, list[Block]] = {row: [] for row in rows}
+            for row in (*rows, *reversed(rows)):
+                found[row].append(Block(*running[row].run_block(steps, deadline)))
+        except LateError:
+            continue  # the last look is due
+        except GoneError:
+            failed += 1
+            if failed > RESTARTS * len(launches):
+                raise InputError(
+                    f"the program ends too soon to be measured in blocks of {steps} steps: give "
+                    "it more epochs"
+                ) from None
+            duel.restarts += 1
+            _restart(launches, running, rows, fresh, deadline)
+            continue
+        failed = 0
+        base, new = found[2 * pair], found[2 * pair + 1]
+        ended_s = time.monotonic() - began
+        duel.quads.append(Quad(pair, (base[0], base[1]), (new[0], new[1]), ended_s))
+
+
+def _restart(
+    launches: Sequence[Launch],
+    running: dict[int, Instance],
+    rows: Sequence[int],
+    fresh: set[int],
+    deadline: float,
+) -> None:
+    """Start both instances of a pair anew: the one that has ended, and its opponent with it."""
+    end_all([running[row] for row in rows])
+    for row in rows:
+        running[row] = Instance(launches[row])
+    for row in rows:
+        try:
+            _warm(launches[row], running[row], deadline)
+        except InputError:
+            if time.monotonic() < deadline:
+                raise
+        fresh.add(row)
