@@ -174,7 +174,9 @@ def _level(quad: Quad) -> float:
 
 def _log(block: Block) -> float:
     """Logarithm of what a step takes in a block."""
-    if block.drain_ns:  # on a device the host runs ahead: only the whole block says something
+    # Where the host runs ahead of a device, or takes from a queue what workers made by then, a
+    # step says little by itself: a fast one has a slow one beside it.
+    if block.drain_ns or block.workers:
         return math.log(_mean_ns((block,)))
     return math.log(float(np.quantile(_step_ns(block), LOW_QUANTILE)))
 

@@ -32,10 +32,12 @@ class Block:
     Attributes:
         steps: those that do not count included.
         drain_ns: what the device still had to do after the last one.
+        workers: loader workers that make its batches.
     """
 
     steps: StepTable
     drain_ns: int
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,6 +18,8 @@ BLOCK_S = 0.02
 """A block's shortest duration. Source: FACTS of the gate's design: the spread of a block's
 log-ratio hardly falls with its length, so many short ones win."""
 BLOCK_STEPS = 10
+WORKER_ROUNDS = 8
+"""Batches that each loader worker makes in a block, at least: they come in bursts."""
 LONGEST_BLOCK_S = 0.3
 """Above it a block has fewer steps than `BLOCK_STEPS`."""
 LOOKS = (1 / 12, 1 / 6, 1 / 3, 2 / 3, 1.0)
@@ -80,10 +82,16 @@ def fight(
         end_all(list(running.values()))
 
 
-def block_steps(step_ns: float) -> int:
-    """How many steps a block has whose steps take so long, in ns."""
+def block_steps(step_ns: float, workers: int) -> int:
+    """How many steps a block has whose steps take so long, in ns, with so many loader workers."""
     shortest = max(BLOCK_STEPS, ceil(BLOCK_S * 1e9 / step_ns))
-    return max(1, min(shortest, int(LONGEST_BLOCK_S * 1e9 / step_ns)))
+    longest = max(1, int(LONGEST_BLOCK_S * 1e9 / step_ns))
+    return max(min(shortest, longest), WORKER_ROUNDS * workers)
+
+
+def _workers(instance: Instance) -> int:
+    loader = None if instance.facts is None else instance.facts.loader
+    return 0 if loader is None else loader.num_workers or 0
 
 
 def _start(
@@ -128,8 +136,9 @@ def _take_turns(
 ) -> Duel:
     chance = random.Random(seed)
     duel = Duel()
-    taken = [one.facts.step_ns for one in running.values() if one.facts is not None]
-    steps = block_steps(sorted(taken)[len(taken) // 2])
+    workers = [_workers(running[row]) for row in range(len(launches))]
+    taken = sorted(one.facts.step_ns for one in running.values() if one.facts is not None)
+    steps = block_steps(taken[len(taken) // 2], max(workers))
     began = time.monotonic()
     looks = [began + share * (deadline - began) for share in LOOKS]
     fresh = set(range(len(launches)))
@@ -156,7 +165,8 @@ def _take_turns(
                     fresh.discard(row)
             found: dict[int, list[Block]] = {row: [] for row in rows}
             for row in (*rows, *reversed(rows)):
-                found[row].append(Block(*running[row].run_block(steps, deadline)))
+                made = running[row].run_block(steps, deadline)
+                found[row].append(Block(*made, workers[row]))
         except LateError:
             continue  # the last look is due
         except GoneError:

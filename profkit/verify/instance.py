@@ -170,8 +170,11 @@ class Instance:
             said = self._launch.log.read_text("utf-8", "replace").strip().splitlines()
         except OSError:
             said = []
-        place = f"{self._launch.place}{os.sep}"
-        return f"{ended}: {said[-1].replace(place, '')[:_LONGEST_WORDS]}" if said else ended
+        if not said:
+            return ended
+        last = said[-1].replace(f"{self._launch.place}{os.sep}", "")[:_LONGEST_WORDS]
+        # The last line of a traceback names the error as well.
+        return last if ended.startswith("stopped by") else f"{ended}: {last}"
 
     def _stop(self) -> None:
         # The workers too: they would fill their queue meanwhile, and the next block live on that.

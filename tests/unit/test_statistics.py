@@ -5,10 +5,15 @@ import pytest
 
 from profkit.analyze.statistics import (
     BETWEEN_PROCESS_LOG_SD,
+    drift,
+    log_ratio,
+    outliers,
     paired_ratio,
     share_of_sums,
     split_evenly,
     summarize,
+    throughput_ratio,
+    warm_up_length,
 )
 
 
@@ -89,3 +94,74 @@ def test_pieces_cover_everything_once() -> None:
     pieces = split_evenly(10, 4)
     assert [i for low, high in pieces for i in range(low, high)] == list(range(10))
     assert split_evenly(2, 5) == [(0, 1), (1, 2)]
+
+
+def test_a_ratio_of_several_pairs_of_processes_covers_the_truth() -> None:
+    """In another process instance, too: which ones there were is part of the error."""
+    draw = np.random.default_rng(5)
+    instances = np.arange(60) % 3
+    covered, trials = 0, 400
+    for _ in range(trials):
+        bias = draw.normal(0, BETWEEN_PROCESS_LOG_SD, 3)
+        logs = math.log(1.1) + bias[instances] + draw.normal(0, 0.05, 60)
+        found = log_ratio(logs, instances)
+        assert found is not None
+        estimate = found.estimate
+        assert estimate.low is not None
+        assert estimate.high is not None
+        covered += estimate.low <= 1.1 <= estimate.high
+    assert 0.92 <= covered / trials <= 0.98
+
+
+def test_process_instances_that_lie_far_apart_widen_the_error() -> None:
+    instances = np.arange(60) % 3
+    logs = np.random.default_rng(0).normal(0, 0.01, 60)
+    near = log_ratio(logs, instances)
+    far = log_ratio(logs + np.array([-0.1, 0.0, 0.1])[instances], instances)
+    assert near is not None
+    assert far is not None
+    assert far.error > 2 * near.error
+
+
+def test_a_throughput_counts_the_rare_slow_blocks() -> None:
+    base = np.full(100, 10.0)
+    new = base.copy()
+    new[::20] = 50.0
+    found = throughput_ratio(new, base)
+    assert found is not None
+    assert found.estimate.value == pytest.approx(1.2)
+    typical = log_ratio(np.log(new / base))
+    assert typical is not None
+    assert typical.estimate.value == pytest.approx(1.0)
+
+
+def test_the_error_rate_at_a_limit_is_what_was_asked_for() -> None:
+    draw = np.random.default_rng(2)
+    wrong, trials = 0, 3000
+    for _ in range(trials):
+        logs = math.log(1.05) + draw.normal(0, BETWEEN_PROCESS_LOG_SD) + draw.normal(0, 0.02, 24)
+        found = log_ratio(logs)
+        assert found is not None
+        wrong += found.beside(1.05, 0.05).value == "above"
+    assert 0.03 <= wrong / trials <= 0.065
+
+
+def test_a_warm_up_is_found_and_a_steady_series_has_none() -> None:
+    draw = np.random.default_rng(3)
+    steady = draw.normal(10, 0.2, 60)
+    assert warm_up_length(np.concatenate([np.linspace(30, 11, 8), steady])) == 8
+    found = [warm_up_length(draw.normal(10, 0.2, 60)) for _ in range(100)]
+    assert found.count(0) >= 90
+    assert warm_up_length(np.array([30.0, 10, 10, 10])) == 0  # too few to tell
+
+
+def test_outliers_and_drift_are_named_only_where_they_are() -> None:
+    draw = np.random.default_rng(4)
+    steady = draw.normal(10, 0.2, 60)
+    spiked = steady.copy()
+    spiked[[7, 30]] = 14
+    assert outliers(spiked).tolist() == [7, 30]
+    assert outliers(np.full(10, 3.0)).size == 0
+    assert drift(steady + np.linspace(0, 2, 60)) == pytest.approx(2, abs=0.4)
+    found = [drift(draw.normal(10, 0.2, 60)) for _ in range(200)]
+    assert sum(one is not None for one in found) <= 6

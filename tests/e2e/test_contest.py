@@ -1,0 +1,188 @@
+"""Real programs that take turns: instances of a script, stopped between their blocks."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from profkit.analyze.gate import Limits
+from profkit.errors import InputError
+from profkit.schema.decision import Outcome
+from profkit.schema.gate import GateFindings
+from profkit.schema.stage import Stage
+from profkit.scripts.target import Target
+from profkit.verify.contest import Contender, hold_contest
+from profkit.verify.duel import block_steps
+from profkit.verify.instance import GoneError, Instance, LateError, Launch
+
+SCRIPT = """
+import os, sys, time
+import torch
+from torch.utils.data import DataLoader
+
+cost_s, epochs, workers = float(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+model = torch.nn.Linear(8, 8)
+data = [torch.randn(8) for _ in range(256)]
+
+def spin(seconds):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+class Slow(torch.nn.Module):
+    def forward(self, x):
+        spin(cost_s)
+        return model(x)
+
+slow = Slow()
+for epoch in range(epochs):
+    for x in DataLoader(data, batch_size=4, num_workers=workers):
+        slow(x).square().mean().backward()
+        for weight in model.parameters():
+            weight.grad = None
+print("done", file=sys.stderr)
+"""
+LIMITS = Limits(1.05, 1.10, {})
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    return tmp_path
+
+
+def launch(place: Path, name: str, cost_s: float, epochs: int = 10**6, workers: int = 0) -> Launch:
+    arguments = (str(cost_s), str(epochs), str(workers))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    target = Target("script", "train.py", arguments)
+    return Launch(target, place, environment, place / f"{name}.log", 10, name)
+
+
+def contest(place: Path, costs_s: tuple[float, float], pairs: int = 1, **more: int) -> GateFindings:
+    began = time.monotonic()
+    base, new = (
+        Contender(
+            name,
+            "train.py",
+            None,
+            tuple(launch(place, f"{name}-{row}", cost_s, **more) for row in range(pairs)),
+        )
+        for name, cost_s in zip(("base", "new"), costs_s, strict=True)
+    )
+    return hold_contest(
+        base,
+        new,
+        LIMITS,
+        began=began,
+        deadline=began + 60,
+        starting=2,
+        seed=1,
+        show=lambda what, share: None,
+    )
+
+
+def test_a_true_regression_is_found_with_its_size_and_its_stage(place: Path) -> None:
+    found = contest(place, (0.002, 0.003))
+    assert found.outcome is Outcome.ABOVE
+    typical = found.decisions[0].estimate
+    assert 1.25 < typical.value < 1.55
+    assert found.changes[0].stage is Stage.FORWARD
+    assert 0.0005e9 < found.changes[0].change_ns < 0.002e9
+    assert found.base is not None
+    assert found.base.stage_ns[Stage.OPTIMIZER] is None
+    assert found.base.loader is not None
+    assert found.base.loader.batch_size == 4
+
+
+def test_the_same_program_is_no_regression(place: Path) -> None:
+    found = contest(place, (0.002, 0.002), pairs=2)
+    assert found.outcome is not Outcome.ABOVE
+    assert 0.95 < found.decisions[0].estimate.value < 1.05
+
+
+def test_an_instance_stands_still_with_its_workers_between_blocks(place: Path) -> None:
+    instance = Instance(launch(place, "one", 0.001, workers=1))
+    try:
+        instance.wait_until_warm(time.monotonic() + 60)
+        instance.run_block(20, time.monotonic() + 60)
+        process = psutil.Process(instance._process.pid)
+        family = [process, *process.children(recursive=True)]
+        assert len(family) == 2
+        before = [sum(one.cpu_times()[:2]) for one in family]
+        time.sleep(0.5)
+        assert {one.status() for one in family} == {psutil.STATUS_STOPPED}
+        assert [sum(one.cpu_times()[:2]) for one in family] == before
+        steps, _ = instance.run_block(20, time.monotonic() + 60)
+        assert len(steps) >= 20
+    finally:
+        instance.end()
+    assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
+
+
+def test_a_program_that_ends_is_started_anew(place: Path) -> None:
+    found = contest(place, (0.002, 0.003), epochs=1)  # 64 steps each
+    assert found.outcome is Outcome.ABOVE
+    assert any("started anew" in gap for gap in found.gaps)
+
+
+def test_one_that_ends_before_its_first_block_says_how(place: Path) -> None:
+    with pytest.raises(InputError, match=r"base-0: the program ended before .* 10 steps"):
+        contest(place, (0.0, 0.0), epochs=0)
+    (place / "train.py").write_text("import torch\nraise ValueError('no data')")
+    with pytest.raises(InputError, match=r"\(ValueError: no data\)"):
+        contest(place, (0.0, 0.0))
+
+
+def test_the_time_may_be_up_at_any_moment(place: Path) -> None:
+    instance = Instance(launch(place, "one", 0.001))
+    try:
+        with pytest.raises(LateError):
+            instance.wait_until_warm(time.monotonic())
+    finally:
+        instance.end()
+    instance = Instance(launch(place, "one", 0.01))
+    try:
+        instance.wait_until_warm(time.monotonic() + 60)
+        with pytest.raises(LateError):
+            instance.run_block(10_000, time.monotonic() + 0.1)
+        os.kill(instance._process.pid, signal.SIGKILL)
+        with pytest.raises(GoneError):
+            instance.run_block(1, time.monotonic() + 60)
+    finally:
+        instance.end()
+
+
+def test_nothing_is_left_behind_when_the_one_that_measures_is_killed(place: Path) -> None:
+    """Not even what stands still: the system wakes a stopped group that nobody can wake up."""
+    driver = (
+        "import sys, time\nfrom pathlib import Path\n"
+        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from test_contest import launch\nfrom profkit.verify.instance import Instance\n"
+        f"instance = Instance(launch(Path({str(place)!r}), 'one', 0.001, workers=1))\n"
+        "instance.wait_until_warm(time.monotonic() + 60)\n"
+        "print(instance._process.pid, flush=True)\ntime.sleep(60)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", driver], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    number = int(process.stdout.readline())
+    family = [psutil.Process(number), *psutil.Process(number).children(recursive=True)]
+    assert len(family) == 2
+    process.kill()
+    process.communicate()
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(
+    ("step_ms", "workers", "steps"),
+    [(0.1, 0, 200), (1.9, 0, 11), (10, 0, 10), (60, 0, 5), (900, 0, 1), (1, 4, 32)],
+)
+def test_a_block_is_short_but_for_very_short_steps_and_workers(
+    step_ms: float, workers: int, steps: int
+) -> None:
+    assert block_steps(step_ms * 1e6, workers) == steps
