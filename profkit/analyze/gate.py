@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..schema.decision import Decision, Outcome
-from ..schema.gate import Noise, StageChange
-from ..schema.paced import Block, Quad
+from ..schema.gate import BlockPair, Noise, Round, StageChange
+from ..schema.paced import Block
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import NOT_TIMED, BoolArray, Int64Array, StepTable
 from .statistics import (
@@ -47,19 +47,19 @@ class Limits:
     stages: Mapping[Stage, float]
 
 
-def judge(quads: Sequence[Quad], limits: Limits, looks: int) -> tuple[Decision, ...]:
+def judge(rounds: Sequence[Round], limits: Limits, looks: int) -> tuple[Decision, ...]:
     """What the rounds so far show; nothing where there are too few.
 
     Args:
-        quads: rounds, those of the warm-up left out.
+        rounds: those of the warm-up left out.
         limits: see there.
         looks: how many there will be at most: each has its part of the error rates.
     """
-    if not quads:
+    if not rounds:
         return ()
-    instances = np.array([quad.pair for quad in quads], np.int64)
-    logs = np.array([_typical_log(quad) for quad in quads])
-    sums = np.array([(_mean_ns(quad.new), _mean_ns(quad.base)) for quad in quads])
+    instances = _pairs(rounds)
+    logs = np.array([_log_ratio(one) for one in rounds])
+    sums = np.array([(one.new.mean_ns, one.base.mean_ns) for one in rounds])
     judged: list[tuple[str, LogRatio | None, float, float]] = [
         (TYPICAL, log_ratio(logs, instances), limits.typical, TYPICAL_ERROR_RATE),
         (
@@ -70,8 +70,7 @@ def judge(quads: Sequence[Quad], limits: Limits, looks: int) -> tuple[Decision, 
         ),
     ]
     for stage, limit in limits.stages.items():
-        found = stage_ratio(quads, stage)
-        judged.append((stage.value, found, limit, THROUGHPUT_ERROR_RATE))
+        judged.append((stage.value, stage_ratio(rounds, stage), limit, THROUGHPUT_ERROR_RATE))
     return tuple(
         Decision(what, "ratio", ratio.estimate, limit, ratio.beside(limit, rate / looks))
         for what, ratio, limit, rate in judged
@@ -87,118 +86,120 @@ def overall(decisions: Sequence[Decision]) -> Outcome:
     return Outcome.BELOW if outcomes == {Outcome.BELOW} else Outcome.INCONCLUSIVE
 
 
-def without_warm_up(quads: Sequence[Quad]) -> list[Quad]:
+def without_warm_up(rounds: Sequence[Round]) -> list[Round]:
     """The rounds after the warm-up, which each pair of instances has for itself."""
-    kept: list[Quad] = []
-    for pair in sorted({quad.pair for quad in quads}):
-        own = [quad for quad in quads if quad.pair == pair]
-        levels = np.array([_level(quad) for quad in own])
-        kept += own[warm_up_length(levels) :]
-    return sorted(kept, key=lambda quad: quad.ended_s)
+    kept: list[Round] = []
+    for pair in sorted({one.pair for one in rounds}):
+        own = [one for one in rounds if one.pair == pair]
+        kept += own[warm_up_length(np.array([_level(one) for one in own])) :]
+    return sorted(kept, key=lambda one: one.ended_s)
 
 
-def noise(quads: Sequence[Quad], kept: Sequence[Quad]) -> Noise:
+def noise(rounds: Sequence[Round], kept: Sequence[Round]) -> Noise:
     """How sure the machine lets one be.
 
     Args:
-        quads: all rounds.
+        rounds: all of them.
         kept: those after the warm-up; at least one.
     """
-    between = [_log(two[0]) - _log(two[1]) for quad in kept for two in (quad.base, quad.new)]
-    logs = np.array([_typical_log(quad) for quad in kept])
-    grown = drift(np.array([_level(quad) for quad in kept]))
+    between = [two.log_ns[0] - two.log_ns[1] for one in kept for two in (one.base, one.new)]
+    logs = np.array([_log_ratio(one) for one in kept])
+    grown = drift(np.array([_level(one) for one in kept]))
     return Noise(
         block_share=robust_sd(np.array(between)) / math.sqrt(2),
-        warm_up_blocks=4 * (len(quads) - len(kept)),
+        warm_up_blocks=4 * (len(rounds) - len(kept)),
         outliers=int(outliers(logs).size),
         drift=None if grown is None else math.expm1(grown),
     )
 
 
-def stage_ratio(quads: Sequence[Quad], stage: Stage) -> LogRatio | None:
+def stage_ratio(rounds: Sequence[Round], stage: Stage) -> LogRatio | None:
     """How many times longer a stage takes in the new version; None where one never saw it."""
-    new = np.array([_mean_stage_ns(quad.new, stage) for quad in quads])
-    base = np.array([_mean_stage_ns(quad.base, stage) for quad in quads])
+    new, base = _stage(rounds, stage)
     if not new.sum() > 0 or not base.sum() > 0:
         return None
-    return throughput_ratio(new, base, np.array([quad.pair for quad in quads], np.int64))
+    return throughput_ratio(new, base, _pairs(rounds))
 
 
-def stage_changes(quads: Sequence[Quad]) -> tuple[StageChange, ...]:
+def stage_changes(rounds: Sequence[Round]) -> tuple[StageChange, ...]:
     """What each stage does to the step, the largest change first."""
     found = []
     for stage in STAGES:
-        new = float(np.mean([_mean_stage_ns(quad.new, stage) for quad in quads]))
-        base = float(np.mean([_mean_stage_ns(quad.base, stage) for quad in quads]))
-        if new or base:
-            ratio = stage_ratio(quads, stage)
-            found.append(StageChange(stage, new - base, None if ratio is None else ratio.estimate))
+        new, base = _stage(rounds, stage)
+        if new.any() or base.any():
+            ratio = stage_ratio(rounds, stage)
+            estimate = None if ratio is None else ratio.estimate
+            found.append(StageChange(stage, float((new - base).mean()), estimate))
     return tuple(sorted(found, key=lambda change: -abs(change.change_ns)))
 
 
-def typical_step_ns(blocks: Sequence[Block]) -> float:
+def typical_step_ns(pairs: Sequence[BlockPair]) -> float:
     """What a step takes in a typical block."""
-    return math.exp(float(np.median([_log(block) for block in blocks])))
+    return math.exp(float(np.median([log for pair in pairs for log in pair.log_ns])))
 
 
-def mean_step_ns(blocks: Sequence[Block]) -> float:
+def mean_step_ns(pairs: Sequence[BlockPair]) -> float:
     """Time over steps."""
-    return _mean_ns(blocks)
+    return float(np.mean([pair.mean_ns for pair in pairs]))
 
 
-def mean_stage_ns(blocks: Sequence[Block]) -> dict[Stage, float | None]:
+def mean_stage_ns(pairs: Sequence[BlockPair]) -> dict[Stage, float | None]:
     """What a step spends in each stage; None for a stage that was never seen."""
     found: dict[Stage, float | None] = {}
     for row, stage in enumerate(STAGES):
-        seen = any(bool(block.steps.marked[:, row].any()) for block in blocks)
-        found[stage] = _mean_stage_ns(blocks, stage) if seen else None
+        seen = [taken for pair in pairs if (taken := pair.stage_ns[row]) is not None]
+        found[stage] = sum(seen) / len(pairs) if seen else None
     return found
 
 
-def counted(steps: StepTable) -> BoolArray:
+def sum_up(blocks: tuple[Block, Block]) -> BlockPair:
+    """Two blocks of one version as the numbers that are judged."""
+    taken = [block.steps.select(_counted(block)) for block in blocks]
+    steps = StepTable.concatenate(taken)
+    drain_ns = sum(block.drain_ns for block in blocks)
+    seen: BoolArray = np.logical_or.reduce(steps.marked, axis=0)
+    means = steps.stage_ns.mean(axis=0)
+    return BlockPair(
+        log_ns=(_log(blocks[0], taken[0]), _log(blocks[1], taken[1])),
+        steps=len(steps),
+        mean_ns=(int(steps.step_ns.sum()) + drain_ns) / len(steps),
+        stage_ns=tuple(float(means[row]) if seen[row] else None for row in range(len(STAGES))),
+    )
+
+
+def _counted(block: Block) -> BoolArray:
     """(n,) the steps that count: the first of a block finds cold caches."""
-    rows: BoolArray = (steps.flags & int(NOT_TIMED)) == 0
-    if rows.sum() > 1:
+    rows: BoolArray = (block.steps.flags & int(NOT_TIMED)) == 0
+    # On a device it begins what is waited for at the end.
+    if rows.sum() > 1 and not block.drain_ns:
         rows[np.argmax(rows)] = False
     return rows
 
 
-def _typical_log(quad: Quad) -> float:
-    new, base = (sum(map(_log, blocks)) / 2 for blocks in (quad.new, quad.base))
-    return new - base
-
-
-def _level(quad: Quad) -> float:
-    return sum(map(_log, (*quad.new, *quad.base))) / 4
-
-
-def _log(block: Block) -> float:
-    """Logarithm of what a step takes in a block."""
+def _log(block: Block, steps: StepTable) -> float:
+    """Logarithm of what a step takes in a block, in ns."""
     # Where the host runs ahead of a device, or takes from a queue what workers made by then, a
     # step says little by itself: a fast one has a slow one beside it.
     if block.drain_ns or block.workers:
-        return math.log(_mean_ns((block,)))
-    return math.log(float(np.quantile(_step_ns(block), LOW_QUANTILE)))
+        return math.log((int(steps.step_ns.sum()) + block.drain_ns) / len(steps))
+    return math.log(float(np.quantile(steps.step_ns, LOW_QUANTILE)))
 
 
-def _step_ns(block: Block) -> Int64Array:
-    taken: Int64Array = block.steps.step_ns[counted(block.steps)]
-    return taken
+def _log_ratio(one: Round) -> float:
+    return sum(one.new.log_ns) / 2 - sum(one.base.log_ns) / 2
 
 
-def _mean_ns(blocks: Sequence[Block]) -> float:
-    if any(block.drain_ns for block in blocks):
-        rows = [(block.steps.flags & int(NOT_TIMED)) == 0 for block in blocks]
-        total = sum(
-            int(block.steps.step_ns[own].sum()) + block.drain_ns
-            for block, own in zip(blocks, rows, strict=True)
-        )
-        return total / sum(int(own.sum()) for own in rows)
-    taken: Values = np.concatenate([_step_ns(block) for block in blocks]).astype(np.float64)
-    return float(taken.mean())
+def _level(one: Round) -> float:
+    return sum((*one.new.log_ns, *one.base.log_ns)) / 4
 
 
-def _mean_stage_ns(blocks: Sequence[Block], stage: Stage) -> float:
+def _pairs(rounds: Sequence[Round]) -> Int64Array:
+    return np.array([one.pair for one in rounds], np.int64)
+
+
+def _stage(rounds: Sequence[Round], stage: Stage) -> tuple[Values, Values]:
+    """(b,) mean of a stage in each round, of new and base; 0 where it was not seen."""
     row = STAGES.index(stage)
-    parts = [block.steps.stage_ns[counted(block.steps), row] for block in blocks]
-    return float(np.concatenate(parts).mean())
+    new = np.array([one.new.stage_ns[row] or 0.0 for one in rounds])
+    base = np.array([one.base.stage_ns[row] or 0.0 for one in rounds])
+    return new, base

@@ -70,6 +70,40 @@ class Noise:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockPair:
+    """Two blocks of one version in the same round.
+
+    Attributes:
+        log_ns: logarithms of what a step takes in each of them, in ns.
+        steps: that count.
+        mean_ns: time over steps.
+        stage_ns: (6,) mean of each stage in their steps, in the order of `STAGES`; None for one
+            that was never seen.
+    """
+
+    log_ns: tuple[float, float]
+    steps: int
+    mean_ns: float
+    stage_ns: tuple[float | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one round of turns gave, in the order base, new, new, base or the reverse.
+
+    Attributes:
+        pair: which pair of instances ran it.
+        ended_s: when, since the measuring began.
+        base, new: their blocks.
+    """
+
+    pair: int
+    ended_s: float
+    base: BlockPair
+    new: BlockPair
+
+
+@dataclass(frozen=True, slots=True)
 class GateFindings:
     """The result of a check.
 
@@ -85,6 +119,7 @@ class GateFindings:
         looks: how often the data were looked at.
         measured_s, wall_s: time spent on blocks, and on the whole check.
         gaps: sentences: what limits the result.
+        rounds: all of them, the warm-up included: what the decisions rest on.
     """
 
     outcome: Outcome
@@ -99,3 +134,4 @@ class GateFindings:
     measured_s: float
     wall_s: float
     gaps: tuple[str, ...] = ()
+    rounds: tuple[Round, ...] = ()

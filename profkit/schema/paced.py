@@ -38,19 +38,3 @@ class Block:
     steps: StepTable
     drain_ns: int
     workers: int = 0
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Quad:
-    """Two blocks of either version, in the order base, new, new, base or the reverse.
-
-    Attributes:
-        pair: which pair of instances ran them.
-        base, new: two blocks each, in the order in which they ran.
-        ended_s: when, since the measuring began.
-    """
-
-    pair: int
-    base: tuple[Block, Block]
-    new: tuple[Block, Block]
-    ended_s: float

@@ -17,8 +17,8 @@ from ..analyze.gate import (
 )
 from ..errors import InputError
 from ..schema.decision import Outcome
-from ..schema.gate import GateFindings, Version
-from ..schema.paced import Block, InstanceFacts
+from ..schema.gate import BlockPair, GateFindings, Version
+from ..schema.paced import InstanceFacts
 from .duel import LOOKS, Duel, fight
 from .instance import Instance, Launch
 
@@ -77,7 +77,7 @@ def hold_contest(
             meet((base, new)[row % 2], instance.facts)
 
     def is_clear(duel: Duel) -> bool:
-        kept = without_warm_up(duel.quads)
+        kept = without_warm_up(duel.rounds)
         decisions = judge(kept, limits, len(LOOKS))
         return overall(decisions) is not Outcome.INCONCLUSIVE
 
@@ -90,7 +90,7 @@ def hold_contest(
         show=show,
         met=met,
     )
-    kept = without_warm_up(duel.quads)
+    kept = without_warm_up(duel.rounds)
     if not kept:
         raise InputError(
             "the time was up before both versions had run two blocks: raise --max-time"
@@ -100,16 +100,17 @@ def hold_contest(
     return GateFindings(
         outcome=overall(decisions),
         decisions=tuple(sorted(decisions, key=lambda one: one.outcome is not Outcome.ABOVE)),
-        base=_version(base, seen[0], [block for quad in kept for block in quad.base]),
-        new=_version(new, facts, [block for quad in kept for block in quad.new]),
+        base=_version(base, seen[0], [one.base for one in kept]),
+        new=_version(new, facts, [one.new for one in kept]),
         changes=stage_changes(kept),
-        noise=noise(duel.quads, kept),
+        noise=noise(duel.rounds, kept),
         environment=facts.environment,
         device=facts.device,
         looks=duel.looks,
         measured_s=duel.measured_s,
         wall_s=time.monotonic() - began,
         gaps=(*gaps, *_restarts(duel)),
+        rounds=tuple(duel.rounds),
     )
 
 
@@ -119,13 +120,13 @@ def _restarts(duel: Duel) -> tuple[str, ...]:
     return (f"the program ended by itself {duel.restarts} times meanwhile and was started anew",)
 
 
-def _version(contender: Contender, facts: InstanceFacts, blocks: Sequence[Block]) -> Version:
+def _version(contender: Contender, facts: InstanceFacts, blocks: Sequence[BlockPair]) -> Version:
     return Version(
         name=contender.name,
         command=contender.command,
         commit=contender.commit,
         instances=len(contender.launches),
-        steps=sum(len(block.steps) for block in blocks),
+        steps=sum(pair.steps for pair in blocks),
         step_ns=typical_step_ns(blocks),
         mean_step_ns=mean_step_ns(blocks),
         stage_ns=mean_stage_ns(blocks),

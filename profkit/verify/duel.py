@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
+from ..analyze.gate import sum_up
 from ..errors import InputError
-from ..schema.paced import Block, Quad
+from ..schema.gate import Round
+from ..schema.paced import Block
 from .instance import GoneError, Instance, LateError, Launch, end_all
 
 BLOCK_S = 0.02
@@ -33,13 +35,13 @@ class Duel:
     """What there is to look at so far.
 
     Attributes:
-        quads: in order.
+        rounds: in order.
         measured_s: since the first block began.
         looks: how often there was a look.
         restarts: instances that ended by themselves and were started anew.
     """
 
-    quads: list[Quad] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)
     measured_s: float = 0.0
     looks: int = 0
     restarts: int = 0
@@ -153,7 +155,7 @@ def _take_turns(
             if is_clear(duel) or not looks:
                 return duel
         share = (now - began) / max(deadline - began, 1e-9)
-        show(f"measuring: {len(duel.quads)} rounds", min(1.0, share))
+        show(f"measuring: {len(duel.rounds)} rounds", min(1.0, share))
         pair = turn % (len(launches) // 2)
         turn += 1
         rows = [2 * pair, 2 * pair + 1]
@@ -182,7 +184,8 @@ def _take_turns(
         failed = 0
         base, new = found[2 * pair], found[2 * pair + 1]
         ended_s = time.monotonic() - began
-        duel.quads.append(Quad(pair, (base[0], base[1]), (new[0], new[1]), ended_s))
+        sums = sum_up((base[0], base[1])), sum_up((new[0], new[1]))
+        duel.rounds.append(Round(pair, ended_s, *sums))
 
 
 def _restart(

@@ -12,11 +12,13 @@ from profkit.analyze.gate import (
     noise,
     overall,
     stage_changes,
+    sum_up,
     without_warm_up,
 )
 from profkit.analyze.statistics import BETWEEN_PROCESS_LOG_SD, LogRatio
 from profkit.schema.decision import Decision, Outcome
-from profkit.schema.paced import Block, Quad
+from profkit.schema.gate import Round
+from profkit.schema.paced import Block
 from profkit.schema.stage import Stage
 from profkit.schema.steps import Flag
 
@@ -51,15 +53,15 @@ class Machine:
         # Half of the variance of a pair's log-ratio falls on each of the two.
         self._bias = self._draw.normal(0, BETWEEN_PROCESS_LOG_SD / np.sqrt(2), (PAIRS, 2))
 
-    def rounds(self, count: int) -> list[Quad]:
+    def rounds(self, count: int) -> list[Round]:
         return [self._round(number) for number in range(count)]
 
-    def _round(self, number: int) -> Quad:
+    def _round(self, number: int) -> Round:
         pair = number % PAIRS
         mood = 0.3 * np.sin(number / 20) + np.log(2) * (number < PAIRS * self._warm_up)
-        base = tuple(self._block(pair, 0, mood) for _ in range(2))
-        new = tuple(self._block(pair, 1, mood) for _ in range(2))
-        return Quad(pair, base, new, float(number))  # type: ignore[arg-type]
+        base = (self._block(pair, 0, mood), self._block(pair, 0, mood))
+        new = (self._block(pair, 1, mood), self._block(pair, 1, mood))
+        return Round(pair, float(number), sum_up(base), sum_up(new))
 
     def _block(self, pair: int, version: int, mood: float) -> Block:
         scale = np.exp(mood + self._bias[pair, version] + self._draw.normal(0, 0.03))
@@ -121,18 +123,18 @@ def test_what_explains_it_is_the_stage_that_changed() -> None:
 
 
 def test_a_warm_up_is_left_out_and_a_steady_run_kept_whole() -> None:
-    quads = Machine(1, warm_up=3).rounds(60)
-    kept = without_warm_up(quads)
-    left_out = len(quads) - len(kept)
+    rounds = Machine(1, warm_up=3).rounds(60)
+    kept = without_warm_up(rounds)
+    left_out = len(rounds) - len(kept)
     assert left_out == 3 * PAIRS
-    assert noise(quads, kept).warm_up_blocks == 4 * left_out
+    assert noise(rounds, kept).warm_up_blocks == 4 * left_out
     steady = Machine(1).rounds(60)
     assert len(steady) - len(without_warm_up(steady)) <= 3
 
 
 def test_the_noise_is_what_blocks_of_the_same_process_differ_by() -> None:
-    quads = Machine(1, 1.4).rounds(200)
-    assert noise(quads, quads).block_share == pytest.approx(0.03, rel=0.2)
+    rounds = Machine(1, 1.4).rounds(200)
+    assert noise(rounds, rounds).block_share == pytest.approx(0.03, rel=0.2)
 
 
 def test_steps_that_do_not_count_and_the_first_of_a_block_are_left_out() -> None:
@@ -142,11 +144,9 @@ def test_steps_that_do_not_count_and_the_first_of_a_block_are_left_out() -> None
         steps.flags[-1] |= int(Flag.EVALUATION)
         return Block(steps, 0)
 
-    quads = [
-        Quad(0, (block(1000), block(1000)), (block(2000), block(2000)), float(row))
-        for row in range(8)
-    ]
-    for found in judge(quads, LIMITS, LOOKS):
+    base, new = sum_up((block(1000), block(1000))), sum_up((block(2000), block(2000)))
+    rounds = [Round(0, float(row), base, new) for row in range(8)]
+    for found in judge(rounds, LIMITS, LOOKS):
         assert found.estimate.value == pytest.approx(2.0)
 
 
@@ -155,11 +155,9 @@ def test_on_a_device_a_block_counts_as_a_whole() -> None:
     def block(drain_ns: int) -> Block:
         return Block(make_steps({Stage.FORWARD: 1000}, 10), drain_ns)
 
-    quads = [
-        Quad(0, (block(90_000), block(90_000)), (block(290_000), block(290_000)), float(row))
-        for row in range(8)
-    ]
-    for found in judge(quads, LIMITS, LOOKS):
+    base, new = sum_up((block(90_000), block(90_000))), sum_up((block(290_000), block(290_000)))
+    rounds = [Round(0, float(row), base, new) for row in range(8)]
+    for found in judge(rounds, LIMITS, LOOKS):
         assert found.estimate.value == pytest.approx(3.0)
 
 
