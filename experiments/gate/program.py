@@ -1,0 +1,63 @@
+"""A training loop on MNIST whose steps can be made longer by a known factor.
+
+The factor is true step by step: what a step took so far, from the request for its batch on, is
+spun for once more, times the factor less one.
+"""
+
+import argparse
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from profkit.workloads.mnist import open_dataset
+from profkit.workloads.mnist_files import locate
+from profkit.workloads.models import WORKLOADS
+from profkit.workloads.sources import MemorySource, dataloader_source
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--workload", choices=WORKLOADS, default="fastmlp")
+    parser.add_argument("--source", choices=["dataloader", "memory"], default="memory")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--slower", type=float, default=1.0)
+    parser.add_argument("--rare", type=int, default=1, help="only each so manieth step is slower")
+    given = parser.parse_args()
+
+    dataset = open_dataset(locate(None, allow_download=False), train=True)
+    source: Iterable[Any]
+    if given.source == "memory":
+        source = MemorySource(dataset, given.batch_size, seed=0)
+    else:
+        source = dataloader_source(dataset, given.batch_size, given.workers, seed=0)
+    workload = WORKLOADS[given.workload]
+    model = workload.model()
+    optimizer = workload.optimizer(model.parameters())
+    number = 0
+    for began, (images, labels) in _timed(source):
+        workload.loss(model(images), labels).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        number += 1
+        if given.slower > 1 and number % given.rare == 0:
+            now = time.perf_counter()
+            end = now + (now - began) * (given.slower - 1)
+            while time.perf_counter() < end:
+                pass
+
+
+def _timed(source: Iterable[Any]) -> Iterator[tuple[float, Any]]:
+    """The batches of epoch after epoch, each with the moment at which it was asked for."""
+    while True:
+        batches = iter(source)
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            if batch is None:
+                break
+            yield began, batch
+
+
+if __name__ == "__main__":
+    main()
