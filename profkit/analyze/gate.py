@@ -152,7 +152,7 @@ def mean_stage_ns(pairs: Sequence[BlockPair]) -> dict[Stage, float | None]:
     return found
 
 
-def sum_up(blocks: tuple[Block, Block]) -> BlockPair:
+def sum_up(blocks: Sequence[Block]) -> BlockPair:
     """Two blocks of one version as the numbers that are judged."""
     taken = [block.steps.select(_counted(block)) for block in blocks]
     steps = StepTable.concatenate(taken)

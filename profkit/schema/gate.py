@@ -94,12 +94,13 @@ class Round:
     Attributes:
         pair: which pair of instances ran it.
         ended_s: when, since the measuring began.
-        base, new: their blocks.
+        base: None where there is nothing to compare with.
+        new: the version that is judged.
     """
 
     pair: int
     ended_s: float
-    base: BlockPair
+    base: BlockPair | None
     new: BlockPair
 
 

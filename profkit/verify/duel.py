@@ -48,7 +48,7 @@ class Duel:
 
 
 def fight(
-    pairs: Sequence[tuple[Launch, Launch]],
+    pairs: Sequence[tuple[Launch, ...]],
     *,
     deadline: float,
     starting: int,
@@ -60,7 +60,7 @@ def fight(
     """Have the versions take turns until a look is clear, or the time is up.
 
     Args:
-        pairs: launches of base and new.
+        pairs: launches of base and new, or of new alone: as many each.
         deadline: by `time.monotonic`, for all of it.
         starting: how many instances may start at a time.
         seed: of the order; the global random streams are left alone.
@@ -74,12 +74,13 @@ def fight(
     Raises:
         InputError: an instance ended before its first block, or none was warm in time.
     """
+    width = len(pairs[0])
     launches = [launch for pair in pairs for launch in pair]
     running: dict[int, Instance] = {}
     try:
         _start(launches, running, starting, deadline, show)
         met([running[row] for row in range(len(launches))])
-        return _take_turns(launches, running, deadline, seed, is_clear, show)
+        return _take_turns(launches, width, running, deadline, seed, is_clear, show)
     finally:
         end_all(list(running.values()))
 
@@ -130,6 +131,7 @@ def _warm(launch: Launch, instance: Instance, deadline: float) -> None:
 
 def _take_turns(
     launches: Sequence[Launch],
+    width: int,
     running: dict[int, Instance],
     deadline: float,
     seed: int,
@@ -156,9 +158,9 @@ def _take_turns(
                 return duel
         share = (now - began) / max(deadline - began, 1e-9)
         show(f"measuring: {len(duel.rounds)} rounds", min(1.0, share))
-        pair = turn % (len(launches) // 2)
+        pair = turn % (len(launches) // width)
         turn += 1
-        rows = [2 * pair, 2 * pair + 1]
+        rows = list(range(width * pair, width * pair + width))
         chance.shuffle(rows)
         try:
             for row in rows:
@@ -182,10 +184,9 @@ def _take_turns(
             _restart(launches, running, rows, fresh, deadline)
             continue
         failed = 0
-        base, new = found[2 * pair], found[2 * pair + 1]
+        *base, new = [sum_up(found[row]) for row in sorted(rows)]
         ended_s = time.monotonic() - began
-        sums = sum_up((base[0], base[1])), sum_up((new[0], new[1]))
-        duel.rounds.append(Round(pair, ended_s, *sums))
+        duel.rounds.append(Round(pair, ended_s, base[0] if base else None, new))
 
 
 def _restart(
