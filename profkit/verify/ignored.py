@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..render.units import one_line
 from ..scripts.workplace import (
     LIMIT_BYTES,
     LIMIT_FILES,
@@ -122,5 +123,5 @@ def _size(path: Path) -> tuple[int, int] | None:
 
 
 def _names(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
+    shown = ", ".join(one_line(name, 60) for name in names[:_NAMED])
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"

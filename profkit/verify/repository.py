@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, OutputError
+from ..render.units import one_line
 
 _OF_A_HOOK = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX",
@@ -251,7 +252,9 @@ def _listing(root: Path) -> Listing:
             files.append(name)
             size += path.lstat().st_size
         elif not (path / ".git").exists():
-            gaps.append(f"submodule {name} is not checked out: git submodule update --init")
+            gaps.append(
+                f"submodule {one_line(name, 60)} is not checked out: git submodule update --init"
+            )
         elif not _is_worktree(path):
             inner = _listing(path)
             files += [f"{name.rstrip('/')}/{one}" for one in inner.files]
@@ -281,7 +284,7 @@ def _check_out(root: Path, place: Path, commit: str, stack: ExitStack) -> tuple[
                 raise GitError("it is not checked out in the working tree")
             gaps += _check_out(root / name, place / name, wanted, stack)
         except GitError as error:
-            gaps.append(f"submodule {name} is missing at {wanted[:_SHORT]}: {error}")
+            gaps.append(f"submodule {one_line(name, 60)} is missing at {wanted[:_SHORT]}: {error}")
     return tuple(gaps)
 
 
