@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..probe.liveness import is_alive, process_facts
+from ..render.units import one_line
 from ..schema.run import ProcessFacts
 from ..scripts.target import Target
 from ..scripts.tracing import terminated_by_exception
@@ -74,11 +75,14 @@ class VersionPlaces:
         name: of the version, for reports.
         commit: short, with `+changes`; None where none is known.
         places: one an instance; all the same where the copy is too large to be made often.
+        another: makes one more, for an instance that is started anew: its predecessor has left
+            files behind.
     """
 
     name: str
     commit: str | None
     places: tuple[Place, ...]
+    another: Callable[[], Place]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,22 +171,32 @@ class _Maker:
         for place in left_behind(self._parent):
             shutil.rmtree(place, ignore_errors=True)
 
-    def _several(
-        self, version: VersionOrder, name: str, count: int, is_large: bool,
+    def _made(
+        self,
+        version: VersionOrder,
+        count: int,
         make: Callable[[Path], None],
-    ) -> tuple[Place, ...]:  # fmt: skip
-        """As many places, or one for all."""
-        made = []
-        for _ in range(1 if is_large else count):
+        name: str,
+        commit: str | None = None,
+        *,
+        is_large: bool = False,
+    ) -> VersionPlaces:
+        """Places of a version; one for all of its instances if it is large."""
+
+        def another() -> Place:
             copy = self._empty()
             make(copy)
-            made.append(self._place(version, name, copy))
-        if is_large and count > 1:
+            return self._place(version, name, copy)
+
+        if not is_large:
+            return VersionPlaces(name, commit, tuple(another() for _ in range(count)), another)
+        only = another()
+        if count > 1:
             self._gaps.append(
-                f"{name} is over {_LIMIT}: all of its instances ran in one copy, where what one "
-                "writes the others find"
+                f"{one_line(name, 60)} is over {_LIMIT}: all of its instances ran in one copy, "
+                "where what one writes the others find"
             )
-        return tuple(made * count if is_large else made)
+        return VersionPlaces(name, commit, (only,) * count, lambda: only)
 
     def _empty(self) -> Path:
         facts = process_facts()
@@ -253,16 +267,19 @@ class _GitMaker(_Maker):
                 self._listing = self._repository.listing()
                 self._gaps += self._listing.gaps
             size = self._listing.size_bytes, len(self._listing.files)
-            made = self._several(version, WORKING_TREE, count, _is_large(size), self._copy)
-            return VersionPlaces(WORKING_TREE, self._repository.head(), made)
+            commit = self._repository.head()
+            return self._made(
+                version, count, self._copy, WORKING_TREE, commit, is_large=_is_large(size)
+            )
         revision = self._repository.resolve(version.revision)
-        large = _is_large(self._repository.tree_size(revision.commit))
+        size = self._repository.tree_size(revision.commit)
 
         def check_out(copy: Path) -> None:
             self._check_out(revision, copy)
 
-        made = self._several(version, revision.name, count, large, check_out)
-        return VersionPlaces(revision.name, revision.short, made)
+        return self._made(
+            version, count, check_out, revision.name, revision.short, is_large=_is_large(size)
+        )
 
     def _check_out(self, revision: Revision, copy: Path) -> None:
         self._gaps += self._repository.check_out(revision, copy, self._stack)
@@ -301,8 +318,7 @@ class _CopyMaker(_Maker):
         def copy_all(copy: Path) -> None:
             fill(self._root, self._root, copy)
 
-        made = self._several(version, WORKING_TREE, count, False, copy_all)
-        return VersionPlaces(WORKING_TREE, None, made)
+        return self._made(version, count, copy_all, WORKING_TREE)
 
 
 def left_behind(parent: Path) -> list[Path]:

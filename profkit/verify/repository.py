@@ -204,7 +204,9 @@ def find_repository(directory: Path) -> Repository | None:
     except GitError as error:
         if "not a git repository" in str(error):
             return None
-        raise InputError(f"git cannot read this repository: {error}") from None
+        raise InputError(
+            f"git cannot read this repository: {error}; see what `git status` advises here"
+        ) from None
     root = Path(top).resolve()
     if directory.resolve() != root:
         try:

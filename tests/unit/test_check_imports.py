@@ -55,7 +55,7 @@ def test_editable_installs_with_a_finder_are_found_by_path(tmp_path: Path) -> No
         "package": str(repository / "src" / "package"),
         "module": str(repository / "module.py"),
         "name.space": str(repository / "spaces" / "name" / "space"),
-        "renamed": str(repository / "lib"),  # no entry of sys.path can say that
+        "renamed": str(repository / "odd" / "lib"),  # no entry of sys.path can say that
         "other": "/elsewhere/other",
     }
     found = paths(repository, copy, mappings=mappings)
@@ -99,7 +99,10 @@ def test_foreign_modules_are_those_of_the_working_tree(tmp_path: Path) -> None:
     repository = tmp_path / "repo"
     write(repository, {"env/pyvenv.cfg": "", "data/gen.py": "", "src/a.py": "", "env/lib/b.py": ""})
     (tmp_path / "alias").symlink_to(repository)
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "leak").symlink_to(repository / "src")
     files = [
+        str(tmp_path / "copy" / "leak" / "leaked.py"),
         str(repository / "src" / "z.py"),
         str(tmp_path / "alias" / "src" / "a.py"),
         str(repository / "src" / "a.py"),
@@ -109,8 +112,9 @@ def test_foreign_modules_are_those_of_the_working_tree(tmp_path: Path) -> None:
         str(tmp_path / "repository" / "d.py"),
         str(tmp_path / "copy" / "src" / "a.py"),
     ]
-    assert foreign_modules(files, repository, [repository / "data"]) == ["src/a.py", "src/z.py"]
-    assert foreign_modules(files, repository) == ["data/gen.py", "src/a.py", "src/z.py"]
+    own = ["src/a.py", "src/leaked.py", "src/z.py"]
+    assert foreign_modules(files, repository, [repository / "data"]) == own
+    assert foreign_modules(files, repository) == ["data/gen.py", *own]
 
 
 def test_profkit_is_not_foreign_to_its_own_repository() -> None:

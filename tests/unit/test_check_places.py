@@ -405,6 +405,19 @@ def test_where_the_parent_cannot_be_written_places_lie_elsewhere(
         assert len(made.gaps) == 1
 
 
+def test_an_instance_that_starts_anew_meets_nothing_of_its_predecessor(project: Path) -> None:
+    with places((BASE, NEW), 1) as made:
+        for version, text in zip(made.versions, ("old", "new"), strict=True):
+            (first,) = version.places
+            (first.root / "out").mkdir()
+            again = version.another()
+            assert again.root != first.root
+            assert not (again.root / "out").exists()
+            assert (again.directory / again.target.name).read_text() == text
+    assert beside(project) == ["project"]
+    assert len(git(project, "worktree", "list").splitlines()) == 1
+
+
 def test_submodules_come_along_at_the_commit_of_their_version(
     project: Path, tmp_path: Path
 ) -> None:
