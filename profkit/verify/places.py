@@ -5,7 +5,6 @@ other nor the user's files.
 """
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import InputError
-from ..probe.liveness import is_alive, process_facts
 from ..render.units import one_line
-from ..schema.run import ProcessFacts
 from ..scripts.target import Target
 from ..scripts.tracing import terminated_by_exception
 from ..scripts.workplace import (
@@ -30,10 +27,10 @@ from ..scripts.workplace import (
 )
 from .ignored import IgnoredPlan, place_ignored, plan_ignored
 from .imports import import_path
+from .leftovers import is_abandoned, left_behind, own_prefix
 from .repository import Listing, Repository, Revision, find_repository
 
 WORKING_TREE = "working tree"
-_OWNED = re.compile(re.escape(PREFIX) + r"check-([0-9a-f]{16})-(\d{1,9})-(\d{1,12})-.*", re.ASCII)
 _LIMIT = f"{LIMIT_BYTES // 2**20} MiB or {LIMIT_FILES} files"
 
 
@@ -199,9 +196,8 @@ class _Maker:
         return VersionPlaces(name, commit, (only,) * count, lambda: only)
 
     def _empty(self) -> Path:
-        facts = process_facts()
-        owner = f"check-{facts.machine}-{facts.pid}-{facts.created_s:.0f}-"
-        place = Path(tempfile.mkdtemp(prefix=PREFIX + owner, dir=self._parent)).resolve()
+        made = tempfile.mkdtemp(prefix=own_prefix(), dir=self._parent)
+        place = Path(made).resolve()
         self._stack.callback(shutil.rmtree, place, ignore_errors=True)
         return place
 
@@ -299,7 +295,7 @@ class _GitMaker(_Maker):
 
     def _clear(self) -> None:
         for place in self._repository.worktrees():
-            if _is_abandoned(place):
+            if is_abandoned(place):
                 self._repository.forget(place)
         super()._clear()
 
@@ -319,22 +315,6 @@ class _CopyMaker(_Maker):
             fill(self._root, self._root, copy)
 
         return self._made(version, count, copy_all, WORKING_TREE)
-
-
-def left_behind(parent: Path) -> list[Path]:
-    """Places in a directory whose check is no longer there: it was killed."""
-    try:
-        return [one for one in parent.iterdir() if _is_abandoned(one)]
-    except OSError:
-        return []
-
-
-def _is_abandoned(place: Path) -> bool:
-    found = _OWNED.fullmatch(place.name)
-    if found is None:
-        return False
-    machine, pid, created_s = found.groups()
-    return is_alive(ProcessFacts(int(pid), float(created_s), machine)) is False
 
 
 def _is_large(size: tuple[int, int]) -> bool:

@@ -13,7 +13,8 @@ from profkit.probe.liveness import process_facts
 from profkit.scripts.target import Target
 from profkit.verify import places as places_module
 from profkit.verify import repository as repository_module
-from profkit.verify.places import VersionOrder, left_behind, places
+from profkit.verify.leftovers import left_behind
+from profkit.verify.places import VersionOrder, places
 from repositories import git, make_repository, write
 
 SCRIPT = Target("script", "train.py")
