@@ -1,5 +1,6 @@
 """The few public verbs: record, trace, report. They compose the parts."""
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from .probe.command import shown_command
 from .reading import rank_findings, run_findings
 from .recorder import Recorder
 from .schema.findings import Report, RunFindings
+from .schema.gate import GateFindings
 from .schema.ranks import RanksFindings
 from .schema.record import RunRecord
 from .schema.run import COMPLETED
@@ -31,12 +33,15 @@ from .store.run_directory import (
     write_file,
     write_set,
 )
+from .verify.order import CheckOrder
 from .workloads.order import TraceOrder
 
 __all__ = [
+    "CheckOrder",
     "ScriptOrder",
     "Show",
     "TraceOrder",
+    "check",
     "describe_machine",
     "observe",
     "record",
@@ -51,6 +56,7 @@ FIGURES = "figures"
 _LONGEST_FIGURE = 60
 """Letters of a run's name in the name of its figure's file."""
 REPORT = "report.md"
+CHECK_FILES = ("check.md", "junit.xml", "check.json")
 
 Show = Callable[[str, float], None]
 """Told what happens now, and the part of it that is done, 0 to 1."""
@@ -232,6 +238,61 @@ def trace_script(
     found = report(directory)
     write_report(directory, found)
     return directory, found, code
+
+
+def check(
+    order: CheckOrder,
+    out: Path | None = None,
+    *,
+    command: str | None = None,
+    force: bool = False,
+    show: Show = lambda what, share: None,
+) -> GateFindings:
+    """Hold a program against limits: those of a budget, or another version of itself.
+
+    Args:
+        order: what to check.
+        out: directory to write `check.md`, `junit.xml` and `check.json` to; none unless given.
+        command: with which to check the same again, for the report.
+        force: replace those files if they are there; nothing else there is touched.
+        show: told about the progress.
+
+    Raises:
+        InputError: there is no such program or revision, or it never trained.
+        OutputError: `out` cannot be written, or holds such a file.
+    """
+    from .verify.gate import run_check
+
+    if out is not None:
+        _check_free(out, force=force)
+    check_target(order.target)
+    if order.base is not None:
+        check_target(order.base)
+    found = run_check(order, show)
+    if out is not None:
+        _write_check(out, found, command)
+    return found
+
+
+def _check_free(out: Path, *, force: bool) -> None:
+    if out.exists() and not out.is_dir():
+        raise OutputError(f"{out} is no directory: choose another path")
+    there = [name for name in CHECK_FILES if os.path.lexists(out / name)]
+    if there and not force:
+        raise OutputError(f"{out / there[0]} already exists: choose another path, or pass --force")
+
+
+def _write_check(out: Path, found: GateFindings, command: str | None) -> None:
+    from .render.gate import render_gate_json, render_gate_markdown
+    from .render.junit import render_junit
+
+    contents = (
+        render_gate_markdown(found, command).encode(),
+        render_junit(found),
+        render_gate_json(found).encode(),
+    )
+    for name, content in zip(CHECK_FILES, contents, strict=True):
+        write_file(out / name, content)
 
 
 def write_report(directory: Path, found: Report) -> Path:

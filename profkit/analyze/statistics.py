@@ -31,6 +31,9 @@ BETWEEN_PROCESS_DEGREES = 12
 OUTLIER_SD = 3.5
 DRIFT_LEVEL = 0.01
 RESAMPLES = 2000
+"""For an interval at `CONFIDENCE`; a surer one lies further out and takes more of them."""
+MOST_RESAMPLES = 20_000
+PICKS_AT_ONCE = 1 << 20
 MIN_BLOCKS = 4
 """Fewer blocks than that carry no interval: a resample of three values has ten outcomes."""
 
@@ -75,11 +78,12 @@ def weighted_median(values: Values, weights: Values) -> Values:
     return median
 
 
-def share_of_sums(parts: Values, wholes: Values) -> Estimate:
+def share_of_sums(parts: Values, wholes: Values, confidence: float = CONFIDENCE) -> Estimate:
     """Ratio of two sums over blocks, with an interval from resampling the blocks.
 
     Args:
         parts, wholes: (b,) one pair a block; wholes are positive.
+        confidence: of the interval, 0 to 1.
     Source: ratio estimator, bootstrapped by block; the interval is widened for few blocks by
         the t quantile and sqrt(b / (b - 1)), after Hesterberg, What Teachers Should Know
         About the Bootstrap (2015), section 3.2.
@@ -88,11 +92,72 @@ def share_of_sums(parts: Values, wholes: Values) -> Estimate:
     value = float(parts.sum() / wholes.sum())
     if count < MIN_BLOCKS:
         return Estimate(value, None, None, count)
-    picks = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
-    ratios = parts[picks].sum(axis=1) / wholes[picks].sum(axis=1)
-    level = special.ndtr(_t_quantile(count - 1) * math.sqrt(count / (count - 1)))
+    reach = float(special.stdtrit(count - 1, (1 + confidence) / 2)) * math.sqrt(count / (count - 1))
+    resamples = min(MOST_RESAMPLES, round(RESAMPLES * (1 - CONFIDENCE) / (1 - confidence)))
+    level = float(special.ndtr(reach))
+    ratios = _resampled_shares(parts, wholes, resamples)
     low, high = np.quantile(ratios, (1 - level, level))
     return Estimate(value, float(min(low, value)), float(max(high, value)), count)
+
+
+def _resampled_shares(parts: Values, wholes: Values, resamples: int) -> Values:
+    draw, count, found = np.random.default_rng(0), int(parts.size), []
+    at_once = max(1, PICKS_AT_ONCE // count)
+    for first in range(0, resamples, at_once):
+        picks = draw.integers(count, size=(min(at_once, resamples - first), count))
+        found.append(parts[picks].sum(axis=1) / wholes[picks].sum(axis=1))
+    return np.concatenate(found)
+
+
+def share_beside(
+    parts: Values, wholes: Values, limit: float, error_rate: float, processes: int = 1
+) -> Outcome:
+    """On which side of a limit a share lies.
+
+    Args:
+        parts, wholes: see `share_of_sums`.
+        limit: 0 to 1.
+        error_rate: chance, 0 to 1, to call it above (or below) where it equals the limit.
+        processes: process instances that the blocks come from.
+
+    Returns:
+        Inconclusive of so few blocks that all of them may lie on the wrong side by chance.
+    Source: the blocks' range covers their median but for a chance of 2^(1 - b): Thompson (1936);
+        no resample leaves it.
+    """
+    confidence = 1 - 2 * error_rate
+    if 2.0 ** (1 - int(parts.size)) > 2 * error_rate:
+        return Outcome.INCONCLUSIVE
+    share = share_of_sums(parts, wholes, confidence)
+    share = widen_share_between_processes(share, processes, confidence)
+    if share.low is None or share.high is None or share.low <= limit <= share.high:
+        return Outcome.INCONCLUSIVE
+    return Outcome.ABOVE if share.low > limit else Outcome.BELOW
+
+
+def widen_share_between_processes(
+    share: Estimate, processes: int, confidence: float = CONFIDENCE
+) -> Estimate:
+    """A share measured in some process instances, with the spread between instances added.
+
+    Args:
+        share: with an interval of that confidence.
+        processes: how many there were.
+        confidence: 0 to 1.
+    Source: a stage and the rest of the step each differ between instances as steps do, so the
+        log-odds differ as the log-ratio of two instances does; two independent errors add as
+        squares.
+    """
+    if share.low is None or share.high is None:
+        return share
+    error = BETWEEN_PROCESS_LOG_SD / math.sqrt(processes) * share.value * (1 - share.value)
+    reach = float(special.ndtri((1 + confidence) / 2)) * error
+    return Estimate(
+        share.value,
+        max(0.0, share.value - math.hypot(share.value - share.low, reach)),
+        min(1.0, share.value + math.hypot(share.high - share.value, reach)),
+        share.blocks,
+    )
 
 
 def mean_of_blocks(totals: Values, counts: Values) -> Estimate:
@@ -312,10 +377,6 @@ def widen_between_processes(mean: Estimate) -> Estimate:
     # Half of the variance of a pair's log-ratio falls on each of the two.
     reach = math.exp(special.ndtri((1 + CONFIDENCE) / 2) * BETWEEN_PROCESS_LOG_SD / math.sqrt(2))
     return Estimate(mean.value, mean.low / reach, mean.high * reach, mean.blocks)
-
-
-def _t_quantile(degrees: int) -> float:
-    return float(special.stdtrit(degrees, (1 + CONFIDENCE) / 2))
 
 
 def split_evenly(length: int, pieces: int) -> Sequence[tuple[int, int]]:

@@ -7,6 +7,7 @@ import click
 
 from .. import __version__
 from ..errors import ProfkitError
+from .check import check
 from .doctor import doctor
 from .report import report
 from .run import run
@@ -27,7 +28,7 @@ def cli() -> None:
     """
 
 
-for _command in (trace, run, report, view, doctor):
+for _command in (trace, run, check, report, view, doctor):
     cli.add_command(_command)
 
 

@@ -9,6 +9,11 @@ _SECRET = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 
 def shown_command(arguments: Sequence[str]) -> str:
     """A command line fit for a report: no directories of this machine, no secrets."""
+    return printable(" ".join(shown_arguments(arguments)))
+
+
+def shown_arguments(arguments: Sequence[str]) -> list[str]:
+    """The same, argument by argument."""
     shown = []
     hide_next = False
     for argument in arguments:
@@ -23,7 +28,7 @@ def shown_command(arguments: Sequence[str]) -> str:
         else:
             shown.append(_last_part(argument))
         hide_next = is_secret and not equals
-    return printable(" ".join(shown))
+    return shown
 
 
 def printable(text: str) -> str:

@@ -217,14 +217,15 @@ def data_line(run: RunFindings) -> str:
     """What the run was fed."""
     data, loader = run.manifest.data, run.manifest.loader
     if data is None:
-        return "not stated" if loader is None else _loader_words(loader)
+        return "not stated" if loader is None else loader_words(loader)
     text = f"{data.name} ({data.origin}): {data.train_samples} training images"
     if loader is not None and loader.batch_size is not None:
         text += f", batch {loader.batch_size}"
     return one_line(text)
 
 
-def _loader_words(loader: LoaderFacts) -> str:
+def loader_words(loader: LoaderFacts) -> str:
+    """How batches are made, e.g. `DataLoader, batch 64, 2 workers`."""
     parts = [loader.source]
     if loader.batch_size is not None:
         parts.append(f"batch {loader.batch_size}")

@@ -83,7 +83,7 @@ def absolute_path(name: str) -> str:
 def search_path(target: Target) -> list[str]:
     """`sys.path` as `python` would set it for a program, from the one that profkit runs with."""
     first = _first(target)
-    rest = _without_own_first()
+    rest = inherited_path()
     return rest if first is None else [first, *rest]
 
 
@@ -105,7 +105,7 @@ def _safe_path() -> bool:
     return bool(getattr(sys.flags, "safe_path", sys.flags.isolated))
 
 
-def _without_own_first() -> list[str]:
+def inherited_path() -> list[str]:
     """`sys.path` without what Python had put first for the program that is running: profkit."""
     path = list(sys.path)
     if not path or _safe_path():

@@ -68,7 +68,7 @@ def trace_program(order: ScriptOrder, run: Path, say: Callable[[str], None]) -> 
     options = ["--out", str(run), "--warmup", str(order.warmup), "--quiet"]
     if order.steps is not None:
         options += ["--steps", str(order.steps), "--stop"]
-    with _terminated_by_exception(), ExitStack() as stack:
+    with terminated_by_exception(), ExitStack() as stack:
         before: Path | str = "no pass is wanted"
         if order.probes:
             before = Path.cwd() if order.in_place else _copy_of(Path.cwd(), stack)
@@ -179,7 +179,7 @@ def _one_pass(
 
 
 @contextmanager
-def _terminated_by_exception() -> Iterator[None]:
+def terminated_by_exception() -> Iterator[None]:
     """Have SIGTERM end this process by way of an exception: neither child nor copy stays behind."""
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:

@@ -15,7 +15,7 @@ from ..store.run_directory import find_runs, read_manifest
 LIMIT_BYTES = 64 * 2**20
 """A larger directory is not copied: most of it is data or checkpoints."""
 LIMIT_FILES = 5_000
-_PREFIX = ".profkit-"
+PREFIX = ".profkit-"
 _LEFT_OUT = frozenset({"runs", ".git", "node_modules", "__pycache__", ".mypy_cache", ".venv"})
 
 
@@ -46,16 +46,27 @@ def copied(directory: Path) -> Iterator[Path]:
     directory = directory.resolve()
     parent = directory.parent if os.access(directory.parent, os.W_OK) else None
     with tempfile.TemporaryDirectory(
-        prefix=_PREFIX, dir=parent, ignore_cleanup_errors=True
+        prefix=PREFIX, dir=parent, ignore_cleanup_errors=True
     ) as scratch:
         # The copy takes the temporary directory's own place, for the sake of `..`.
         copy = Path(scratch).resolve()
-        for place, names in _walk(directory):
-            there = copy / place.relative_to(directory)
-            there.mkdir(exist_ok=True)
-            for name in names:
-                _copy(place / name, there / name, directory, copy)
+        fill(directory, directory, copy)
         yield copy
+
+
+def fill(inner: Path, directory: Path, copy: Path) -> None:
+    """Copy a directory in a directory, or that itself, to the same place in the other's copy.
+
+    Without environments, caches and old runs in it.
+
+    Raises:
+        OSError: there is no room for it.
+    """
+    for place, names in _walk(inner):
+        there = copy / place.relative_to(directory)
+        there.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            copy_entry(place / name, there / name, directory, copy)
 
 
 def moved(path: str, directory: Path, copy: Path) -> str:
@@ -80,11 +91,18 @@ def _walk(directory: Path) -> Iterator[tuple[Path, list[str]]]:
     for name, folders, files in os.walk(directory):
         place = Path(name)
         links = [one for one in folders if (place / one).is_symlink()]
-        folders[:] = [one for one in folders if one not in links and not _is_left_out(place / one)]
+        folders[:] = [one for one in folders if one not in links and not is_left_out(place / one)]
         yield place, [*files, *(one for one in links if one not in _LEFT_OUT)]
 
 
-def _copy(source: Path, target: Path, directory: Path, copy: Path) -> None:
+def copy_entry(source: Path, target: Path, directory: Path, copy: Path) -> None:
+    """Copy a file or link that lies in a directory into the directory's copy.
+
+    What cannot be read, is no file, or is gone meanwhile, is left out.
+
+    Args:
+        source, target: within `directory`, and within `copy`, whose directory is there.
+    """
     try:
         if source.is_symlink():
             _link(source, target, directory, copy)
@@ -101,8 +119,9 @@ def _link(source: Path, target: Path, directory: Path, copy: Path) -> None:
     target.symlink_to(leads_to)
 
 
-def _is_left_out(place: Path) -> bool:
-    if place.name in _LEFT_OUT or place.name.startswith(_PREFIX):
+def is_left_out(place: Path) -> bool:
+    """Whether a directory is a cache, an environment, a history or output of profkit."""
+    if place.name in _LEFT_OUT or place.name.startswith(PREFIX):
         return True
     return (place / "pyvenv.cfg").is_file() or _is_output(place)
 

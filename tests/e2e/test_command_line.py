@@ -189,7 +189,7 @@ def test_help_is_quick_to_load() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["", "trace", "run", "report", "view", "doctor"])
+@pytest.mark.parametrize("command", ["", "trace", "run", "check", "report", "view", "doctor"])
 def test_help_reads_well(command: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     done = run(*command.split(), "--help", cwd=tmp_path)
     golden = GOLDEN / f"help-{command or 'profkit'}.txt"
@@ -220,6 +220,7 @@ BAD = {
     "a run of the future": (("report", "future"), "upgrade profkit"),
     "a foreign run": (("report", "foreign"), "damaged or not profkit's"),
     "no run given": (("report",), "RUN"),
+    "nothing to check against": (("check", "file.txt"), "--base-ref, --base or --budget"),
     "nothing to view": (("view", "full"), "full"),
 }
 

@@ -22,7 +22,7 @@ def child() -> "subprocess.Popen[bytes]":
 
 def test_sigterm_takes_the_child_along(child: "subprocess.Popen[bytes]") -> None:
     threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    with pytest.raises(SystemExit) as ending, tracing._terminated_by_exception():
+    with pytest.raises(SystemExit) as ending, tracing.terminated_by_exception():
         tracing._wait(child, None)
     assert ending.value.code == 128 + signal.SIGTERM
     assert child.returncode == -signal.SIGTERM
@@ -47,7 +47,7 @@ def test_in_another_thread_signals_are_left_alone() -> None:
     seen: list[object] = []
 
     def look() -> None:
-        with tracing._terminated_by_exception():
+        with tracing.terminated_by_exception():
             seen.append(signal.getsignal(signal.SIGTERM))
 
     thread = threading.Thread(target=look)
