@@ -34,12 +34,10 @@ def main() -> None:
     workload = WORKLOADS[given.workload]
     model = workload.model()
     optimizer = workload.optimizer(model.parameters())
-    number = 0
-    for began, (images, labels) in _timed(source):
+    for number, (began, (images, labels)) in enumerate(_timed(source)):
         workload.loss(model(images), labels).backward()
         optimizer.step()
         optimizer.zero_grad()
-        number += 1
         if given.slower > 1 and number % given.rare == 0:
             now = time.perf_counter()
             end = now + (now - began) * (given.slower - 1)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from profkit.analyze.gate import Limits, judge, overall, without_warm_up
+from profkit.analyze.gate import judge, without_warm_up
+from profkit.schema.budget import Budget
 from profkit.schema.decision import Outcome
 from profkit.schema.gate import BlockPair, Round
 
@@ -23,7 +24,7 @@ class Tally:
 
 
 def resample(
-    pairs: Sequence[Sequence[Round]], ratio: float, limits: Limits, checks: int, seed: int
+    pairs: Sequence[Sequence[Round]], ratio: float, budget: Budget, checks: int, seed: int
 ) -> Tally:
     """Checks of two versions whose true ratio is known.
 
@@ -33,7 +34,7 @@ def resample(
     Args:
         pairs: rounds of each pair of instances, in order.
         ratio: new over base.
-        limits: what they are held against.
+        budget: what they are held against.
         checks: how many.
         seed: of the draws.
     """
@@ -44,16 +45,16 @@ def resample(
             _made_longer(_drawn(pairs[row], draw), ratio, place)
             for place, row in enumerate(draw.choice(len(pairs), PAIRS, replace=False))
         ]
-        outcomes[_check(drawn, limits)] += 1
+        outcomes[_check(drawn, budget)] += 1
     return Tally(checks, outcomes)
 
 
-def _check(pairs: Sequence[Sequence[Round]], limits: Limits) -> Outcome:
+def _check(pairs: Sequence[Sequence[Round]], budget: Budget) -> Outcome:
     outcome = Outcome.INCONCLUSIVE
     for share in LOOKS:
         seen = [one for pair in pairs for one in pair[: max(1, round(share * len(pair)))]]
         kept = without_warm_up(sorted(seen, key=lambda one: one.ended_s))
-        outcome = overall(judge(kept, limits, len(LOOKS)))
+        outcome = judge(kept, budget, len(LOOKS)).outcome
         if outcome is not Outcome.INCONCLUSIVE:
             break
     return outcome
@@ -64,6 +65,7 @@ def _drawn(rounds: Sequence[Round], draw: np.random.Generator) -> list[Round]:
     turned = bool(draw.integers(2))
     found = []
     for number, one in enumerate((*rounds[start:], *rounds[:start])):
+        assert one.base is not None  # recorded with two versions
         base, new = (one.new, one.base) if turned else (one.base, one.new)
         found.append(Round(one.pair, float(number), base, new))
     return found

@@ -1,17 +1,20 @@
 """Judges two versions of a program that took turns: within the limits, beyond one, or not clear."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..schema.budget import Budget
 from ..schema.decision import Decision, Outcome
 from ..schema.gate import BlockPair, Noise, Round, StageChange
 from ..schema.paced import Block
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import NOT_TIMED, BoolArray, Int64Array, StepTable
+from .share_limits import judge_shares
 from .statistics import (
+    MIN_BLOCKS,
     LogRatio,
     Values,
     drift,
@@ -33,57 +36,73 @@ THROUGHPUT_ERROR_RATE = 0.001
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What the new version may cost.
+class Judgement:
+    """What rounds show of a budget.
 
     Attributes:
-        typical: ratio of the typical steps, new over base.
-        throughput: ratio of the mean steps, rare slow ones included: wider, since that is noisier.
-        stages: ratio of the mean time in a stage.
+        decisions: one for each limit that could be judged.
+        gaps: sentences about those that could not.
     """
 
-    typical: float
-    throughput: float
-    stages: Mapping[Stage, float]
+    decisions: tuple[Decision, ...]
+    gaps: tuple[str, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """One above its limit is a regression; within the limits is only what all of them are."""
+        outcomes = {decision.outcome for decision in self.decisions}
+        if Outcome.ABOVE in outcomes:
+            return Outcome.ABOVE
+        if self.gaps or outcomes != {Outcome.BELOW}:
+            return Outcome.INCONCLUSIVE
+        return Outcome.BELOW
 
 
-def judge(rounds: Sequence[Round], limits: Limits, looks: int) -> tuple[Decision, ...]:
-    """What the rounds so far show; nothing where there are too few.
+def judge(rounds: Sequence[Round], budget: Budget, looks: int) -> Judgement:
+    """What the rounds so far show of each limit.
 
     Args:
         rounds: those of the warm-up left out.
-        limits: see there.
+        budget: the limits; ratios need rounds with a base.
         looks: how many there will be at most: each has its part of the error rates.
     """
-    if not rounds:
-        return ()
-    instances = _pairs(rounds)
-    logs = np.array([_log_ratio(one) for one in rounds])
-    sums = np.array([(one.new.mean_ns, one.base.mean_ns) for one in rounds])
-    judged: list[tuple[str, LogRatio | None, float, float]] = [
-        (TYPICAL, log_ratio(logs, instances), limits.typical, TYPICAL_ERROR_RATE),
-        (
-            THROUGHPUT,
-            throughput_ratio(sums[:, 0], sums[:, 1], instances),
-            limits.throughput,
-            THROUGHPUT_ERROR_RATE,
-        ),
-    ]
-    for stage, limit in limits.stages.items():
-        judged.append((stage.value, stage_ratio(rounds, stage), limit, THROUGHPUT_ERROR_RATE))
-    return tuple(
+    compared = compared_rounds(rounds)
+    judged: list[tuple[str, LogRatio | None, float, float]] = []
+    if budget.step is not None:
+        judged.append((TYPICAL, _typical_ratio(compared), budget.step, TYPICAL_ERROR_RATE))
+    if budget.throughput is not None:
+        ratio = _throughput_ratio(compared)
+        judged.append((THROUGHPUT, ratio, budget.throughput, THROUGHPUT_ERROR_RATE))
+    for stage, limit in budget.stages.items():
+        judged.append((stage.value, stage_ratio(compared, stage), limit, THROUGHPUT_ERROR_RATE))
+    ratios = tuple(
         Decision(what, "ratio", ratio.estimate, limit, ratio.beside(limit, rate / looks))
         for what, ratio, limit, rate in judged
         if ratio is not None
     )
+    shares, gaps = _judge_shares(rounds, budget, looks)
+    if len(compared) >= MIN_BLOCKS:
+        gaps += tuple(
+            f"the ratio of {what} has a limit, but not both versions have that stage"
+            for what, ratio, *_ in judged
+            if ratio is None
+        )
+    return Judgement((*ratios, *shares), gaps)
 
 
-def overall(decisions: Sequence[Decision]) -> Outcome:
-    """One above its limit is a regression; within the limits is only what all decisions are."""
-    outcomes = {decision.outcome for decision in decisions}
-    if Outcome.ABOVE in outcomes:
-        return Outcome.ABOVE
-    return Outcome.BELOW if outcomes == {Outcome.BELOW} else Outcome.INCONCLUSIVE
+def _judge_shares(
+    rounds: Sequence[Round], budget: Budget, looks: int
+) -> tuple[tuple[Decision, ...], tuple[str, ...]]:
+    if not rounds or not budget.shares:
+        return (), ()
+    stages: dict[Stage, Values | None] = {}
+    for row, stage in enumerate(STAGES):
+        seen = [one.new.stage_ns[row] for one in rounds]
+        known = any(taken is not None for taken in seen)
+        stages[stage] = np.array([taken or 0.0 for taken in seen]) if known else None
+    steps = np.array([sum(taken or 0.0 for taken in one.new.stage_ns) for one in rounds])
+    processes = len({one.pair for one in rounds})
+    return judge_shares(stages, steps, budget.shares, looks=looks, processes=processes)
 
 
 def without_warm_up(rounds: Sequence[Round]) -> list[Round]:
@@ -102,18 +121,45 @@ def noise(rounds: Sequence[Round], kept: Sequence[Round]) -> Noise:
         rounds: all of them.
         kept: those after the warm-up; at least one.
     """
-    between = [two.log_ns[0] - two.log_ns[1] for one in kept for two in (one.base, one.new)]
-    logs = np.array([_log_ratio(one) for one in kept])
-    grown = drift(np.array([_level(one) for one in kept]))
+    between = [two.log_ns[0] - two.log_ns[1] for one in kept for two in _blocks(one)]
+    logs = [_log_ratio(one.new, one.base) for one in kept if one.base is not None]
+    levels = np.array([_level(one) for one in kept])
+    grown = drift(levels)
     return Noise(
         block_share=robust_sd(np.array(between)) / math.sqrt(2),
-        warm_up_blocks=4 * (len(rounds) - len(kept)),
-        outliers=int(outliers(logs).size),
+        warm_up_blocks=sum(2 * len(_blocks(one)) for one in rounds)
+        - sum(2 * len(_blocks(one)) for one in kept),
+        outliers=int(outliers(np.array(logs) if logs else levels).size),
         drift=None if grown is None else math.expm1(grown),
     )
 
 
-def stage_ratio(rounds: Sequence[Round], stage: Stage) -> LogRatio | None:
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A round in which both versions ran."""
+
+    pair: int
+    base: BlockPair
+    new: BlockPair
+
+
+def compared_rounds(rounds: Sequence[Round]) -> list[Compared]:
+    """Those in which both versions ran."""
+    return [Compared(one.pair, one.base, one.new) for one in rounds if one.base is not None]
+
+
+def _typical_ratio(rounds: Sequence[Compared]) -> LogRatio | None:
+    logs = np.array([_log_ratio(one.new, one.base) for one in rounds])
+    return log_ratio(logs, _pairs(rounds))
+
+
+def _throughput_ratio(rounds: Sequence[Compared]) -> LogRatio | None:
+    new = np.array([one.new.mean_ns for one in rounds])
+    base = np.array([one.base.mean_ns for one in rounds])
+    return throughput_ratio(new, base, _pairs(rounds))
+
+
+def stage_ratio(rounds: Sequence[Compared], stage: Stage) -> LogRatio | None:
     """How many times longer a stage takes in the new version; None where one never saw it."""
     new, base = _stage(rounds, stage)
     if not new.sum() > 0 or not base.sum() > 0:
@@ -121,7 +167,7 @@ def stage_ratio(rounds: Sequence[Round], stage: Stage) -> LogRatio | None:
     return throughput_ratio(new, base, _pairs(rounds))
 
 
-def stage_changes(rounds: Sequence[Round]) -> tuple[StageChange, ...]:
+def stage_changes(rounds: Sequence[Compared]) -> tuple[StageChange, ...]:
     """What each stage does to the step, the largest change first."""
     found = []
     for stage in STAGES:
@@ -185,19 +231,24 @@ def _log(block: Block, steps: StepTable) -> float:
     return math.log(float(np.quantile(steps.step_ns, LOW_QUANTILE)))
 
 
-def _log_ratio(one: Round) -> float:
-    return sum(one.new.log_ns) / 2 - sum(one.base.log_ns) / 2
+def _log_ratio(new: BlockPair, base: BlockPair) -> float:
+    return sum(new.log_ns) / 2 - sum(base.log_ns) / 2
+
+
+def _blocks(one: Round) -> tuple[BlockPair, ...]:
+    return (one.new,) if one.base is None else (one.base, one.new)
 
 
 def _level(one: Round) -> float:
-    return sum((*one.new.log_ns, *one.base.log_ns)) / 4
+    logs = [log for blocks in _blocks(one) for log in blocks.log_ns]
+    return sum(logs) / len(logs)
 
 
-def _pairs(rounds: Sequence[Round]) -> Int64Array:
+def _pairs(rounds: Sequence[Compared]) -> Int64Array:
     return np.array([one.pair for one in rounds], np.int64)
 
 
-def _stage(rounds: Sequence[Round], stage: Stage) -> tuple[Values, Values]:
+def _stage(rounds: Sequence[Compared], stage: Stage) -> tuple[Values, Values]:
     """(b,) mean of a stage in each round, of new and base; 0 where it was not seen."""
     row = STAGES.index(stage)
     new = np.array([one.new.stage_ns[row] or 0.0 for one in rounds])

@@ -48,7 +48,9 @@ class Duel:
 
 
 def fight(
-    pairs: Sequence[tuple[Launch, ...]],
+    launch: Callable[[int], Launch],
+    instances: int,
+    versions: int,
     *,
     deadline: float,
     starting: int,
@@ -60,7 +62,10 @@ def fight(
     """Have the versions take turns until a look is clear, or the time is up.
 
     Args:
-        pairs: launches of base and new, or of new alone: as many each.
+        launch: how an instance is started, each time anew; the even ones are base's and the odd
+            ones new's where there are two versions.
+        instances: of all versions together.
+        versions: 2, or 1 where there is nothing to compare with.
         deadline: by `time.monotonic`, for all of it.
         starting: how many instances may start at a time.
         seed: of the order; the global random streams are left alone.
@@ -74,13 +79,11 @@ def fight(
     Raises:
         InputError: an instance ended before its first block, or none was warm in time.
     """
-    width = len(pairs[0])
-    launches = [launch for pair in pairs for launch in pair]
     running: dict[int, Instance] = {}
     try:
-        _start(launches, running, starting, deadline, show)
-        met([running[row] for row in range(len(launches))])
-        return _take_turns(launches, width, running, deadline, seed, is_clear, show)
+        _start(launch, instances, running, starting, deadline, show)
+        met([running[row] for row in range(instances)])
+        return _take_turns(launch, versions, running, deadline, seed, is_clear, show)
     finally:
         end_all(list(running.values()))
 
@@ -98,24 +101,25 @@ def _workers(instance: Instance) -> int:
 
 
 def _start(
-    launches: Sequence[Launch],
+    launch: Callable[[int], Launch],
+    instances: int,
     running: dict[int, Instance],
     starting: int,
     deadline: float,
     show: Callable[[str, float], None],
 ) -> None:
-    waiting = list(range(len(launches)))
+    waiting = list(range(instances))
     cold: list[int] = []
     while waiting or cold:
         while waiting and len(cold) < starting:
             cold.append(waiting.pop(0))
-            running[cold[-1]] = Instance(launches[cold[-1]])
-        show(f"starting instance {len(running)} of {len(launches)}", 0.0)
-        row = cold.pop(0)
-        _warm(launches[row], running[row], deadline)
+            running[cold[-1]] = Instance(launch(cold[-1]))
+        show(f"starting process {len(running)} of {instances}", 0.0)
+        _warm(running[cold.pop(0)], deadline)
 
 
-def _warm(launch: Launch, instance: Instance, deadline: float) -> None:
+def _warm(instance: Instance, deadline: float) -> None:
+    launch = instance.launch
     try:
         instance.wait_until_warm(deadline)
     except GoneError as gone:
@@ -130,8 +134,8 @@ def _warm(launch: Launch, instance: Instance, deadline: float) -> None:
 
 
 def _take_turns(
-    launches: Sequence[Launch],
-    width: int,
+    launch: Callable[[int], Launch],
+    versions: int,
     running: dict[int, Instance],
     deadline: float,
     seed: int,
@@ -140,12 +144,12 @@ def _take_turns(
 ) -> Duel:
     chance = random.Random(seed)
     duel = Duel()
-    workers = [_workers(running[row]) for row in range(len(launches))]
+    workers = [_workers(running[row]) for row in range(len(running))]
     taken = sorted(one.facts.step_ns for one in running.values() if one.facts is not None)
     steps = block_steps(taken[len(taken) // 2], max(workers))
     began = time.monotonic()
     looks = [began + share * (deadline - began) for share in LOOKS]
-    fresh = set(range(len(launches)))
+    fresh = set(running)
     turn, failed = 0, 0
     while True:
         now = time.monotonic()
@@ -158,9 +162,9 @@ def _take_turns(
                 return duel
         share = (now - began) / max(deadline - began, 1e-9)
         show(f"measuring: {len(duel.rounds)} rounds", min(1.0, share))
-        pair = turn % (len(launches) // width)
+        pair = turn % (len(running) // versions)
         turn += 1
-        rows = list(range(width * pair, width * pair + width))
+        rows = list(range(versions * pair, versions * (pair + 1)))
         chance.shuffle(rows)
         try:
             for row in rows:
@@ -175,13 +179,13 @@ def _take_turns(
             continue  # the last look is due
         except GoneError:
             failed += 1
-            if failed > RESTARTS * len(launches):
+            if failed > RESTARTS * len(running):
                 raise InputError(
                     f"the program ends too soon to be measured in blocks of {steps} steps: give "
                     "it more epochs"
                 ) from None
             duel.restarts += 1
-            _restart(launches, running, rows, fresh, deadline)
+            _restart(launch, running, rows, fresh, deadline)
             continue
         failed = 0
         *base, new = [sum_up(found[row]) for row in sorted(rows)]
@@ -190,7 +194,7 @@ def _take_turns(
 
 
 def _restart(
-    launches: Sequence[Launch],
+    launch: Callable[[int], Launch],
     running: dict[int, Instance],
     rows: Sequence[int],
     fresh: set[int],
@@ -199,10 +203,10 @@ def _restart(
     """Start both instances of a pair anew: the one that has ended, and its opponent with it."""
     end_all([running[row] for row in rows])
     for row in rows:
-        running[row] = Instance(launches[row])
+        running[row] = Instance(launch(row))
     for row in rows:
         try:
-            _warm(launches[row], running[row], deadline)
+            _warm(running[row], deadline)
         except InputError:
             if time.monotonic() < deadline:
                 raise

@@ -59,10 +59,13 @@ class Instance:
 
     Args:
         launch: what to start; it starts at once, and warms up.
+
+    Attributes:
+        facts: once it is warm.
     """
 
     def __init__(self, launch: Launch) -> None:
-        self._launch = launch
+        self.launch = launch
         self.facts: InstanceFacts | None = None
         self._ended: str | None = None
         commands_in, self._commands = os.pipe()
@@ -115,7 +118,7 @@ class Instance:
             raise GoneError(self._words()) from None
         content = self._next(Kind.BLOCK, deadline)
         self._stop()
-        return unpack_steps(content, self._launch.name)
+        return unpack_steps(content, self.launch.name)
 
     def end(self) -> None:
         """Have the program end, and see to it; see `end_all`."""
@@ -157,7 +160,7 @@ class Instance:
             self._ended = None if frame is None else frame[1].decode("utf-8", "replace")
             raise GoneError(self._words())
         if frame[0] is not kind:
-            raise InputError(f"{self._launch.name}: an instance sent {frame[0].name}: report this")
+            raise InputError(f"{self.launch.name}: an instance sent {frame[0].name}: report this")
         return frame[1]
 
     def _words(self) -> str:
@@ -167,12 +170,12 @@ class Instance:
         code = self._process.poll()
         ended = self._ended or ("went on without its pipe" if code is None else f"exit code {code}")
         try:
-            said = self._launch.log.read_text("utf-8", "replace").strip().splitlines()
+            said = self.launch.log.read_text("utf-8", "replace").strip().splitlines()
         except OSError:
             said = []
         if not said:
             return ended
-        last = said[-1].replace(f"{self._launch.place}{os.sep}", "")[:_LONGEST_WORDS]
+        last = said[-1].replace(f"{self.launch.place}{os.sep}", "")[:_LONGEST_WORDS]
         # The last line of a traceback names the error as well.
         return last if ended.startswith("stopped by") else f"{ended}: {last}"
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from profkit.analyze.gate import Limits
 from profkit.errors import InputError
+from profkit.schema.budget import Budget
 from profkit.schema.decision import Outcome
 from profkit.schema.gate import GateFindings
 from profkit.schema.stage import Stage
 from profkit.scripts.target import Target
-from profkit.verify.contest import Contender, hold_contest
+from profkit.verify.contest import Contender, Terms, hold_contest
 from profkit.verify.duel import block_steps
 from profkit.verify.instance import GoneError, Instance, LateError, Launch
 
@@ -47,7 +47,7 @@ for epoch in range(epochs):
             weight.grad = None
 print("done", file=sys.stderr)
 """
-LIMITS = Limits(1.05, 1.10, {})
+BUDGET = Budget(step=1.05, throughput=1.10)
 
 
 @pytest.fixture
@@ -70,20 +70,12 @@ def contest(place: Path, costs_s: tuple[float, float], pairs: int = 1, **more: i
             name,
             "train.py",
             None,
-            tuple(launch(place, f"{name}-{row}", cost_s, **more) for row in range(pairs)),
+            lambda row, name=name, cost_s=cost_s: launch(place, f"{name}-{row}", cost_s, **more),  # type: ignore[misc]
         )
         for name, cost_s in zip(("base", "new"), costs_s, strict=True)
     )
-    return hold_contest(
-        base,
-        new,
-        LIMITS,
-        began=began,
-        deadline=began + 60,
-        starting=2,
-        seed=1,
-        show=lambda what, share: None,
-    )
+    terms = Terms(BUDGET, pairs, began, began + 60, starting=2, seed=1)
+    return hold_contest(base, new, terms, show=lambda what, share: None)
 
 
 def test_a_true_regression_is_found_with_its_size_and_its_stage(place: Path) -> None:

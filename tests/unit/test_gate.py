@@ -1,5 +1,7 @@
 """What the gate concludes from rounds whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,22 +9,23 @@ from conftest import make_steps
 from profkit.analyze.gate import (
     THROUGHPUT,
     TYPICAL,
-    Limits,
+    Judgement,
+    compared_rounds,
     judge,
     noise,
-    overall,
     stage_changes,
     sum_up,
     without_warm_up,
 )
 from profkit.analyze.statistics import BETWEEN_PROCESS_LOG_SD, LogRatio
+from profkit.schema.budget import Budget
 from profkit.schema.decision import Decision, Outcome
 from profkit.schema.gate import Round
 from profkit.schema.paced import Block
 from profkit.schema.stage import Stage
 from profkit.schema.steps import Flag
 
-LIMITS = Limits(1.05, 1.10, {})
+BUDGET = Budget(step=1.05, throughput=1.10)
 LOOKS = 5
 STEPS = 12
 PAIRS = 3
@@ -76,11 +79,15 @@ class Machine:
 
 
 def judged(machine: Machine, rounds: int = 60) -> dict[str, Decision]:
-    return {found.what: found for found in judge(machine.rounds(rounds), LIMITS, LOOKS)}
+    return {found.what: found for found in judgement(machine, rounds).decisions}
+
+
+def judgement(machine: Machine, rounds: int = 60) -> Judgement:
+    return judge(machine.rounds(rounds), BUDGET, LOOKS)
 
 
 def test_identical_versions_are_within_the_limit_and_never_a_regression() -> None:
-    outcomes = [overall(list(judged(Machine(seed)).values())) for seed in range(60)]
+    outcomes = [judgement(Machine(seed)).outcome for seed in range(60)]
     assert Outcome.ABOVE not in outcomes
     assert outcomes.count(Outcome.BELOW) > 50
 
@@ -103,19 +110,38 @@ def test_rare_slow_steps_are_found_by_the_throughput_and_only_there() -> None:
     found = judged(Machine(3, rare=0.05), 200)
     assert found[TYPICAL].outcome is Outcome.BELOW
     assert found[THROUGHPUT].outcome is Outcome.ABOVE
-    assert overall(list(found.values())) is Outcome.ABOVE
+    assert judgement(Machine(3, rare=0.05), 200).outcome is Outcome.ABOVE
 
 
 def test_a_stage_has_a_limit_of_its_own() -> None:
-    limits = Limits(2.0, 2.0, {Stage.FORWARD: 1.10, Stage.DATALOADER: 1.10, Stage.BACKWARD: 1.1})
-    found = {one.what: one for one in judge(Machine(1, 1.4).rounds(60), limits, LOOKS)}
-    assert found["forward"].outcome is Outcome.ABOVE
-    assert found["dataloader"].outcome is Outcome.BELOW
-    assert "backward" not in found  # neither version has it
+    rounds = Machine(1, 1.4).rounds(60)
+    budget = Budget(stages={Stage.FORWARD: 1.10, Stage.DATALOADER: 1.10})
+    found = {one.what: one.outcome for one in judge(rounds, budget, LOOKS).decisions}
+    assert found == {"forward": Outcome.ABOVE, "dataloader": Outcome.BELOW}
+
+
+def test_a_limit_that_cannot_be_judged_is_a_gap_and_never_within() -> None:
+    for budget in (
+        Budget(step=2.0, stages={Stage.BACKWARD: 1.1}),
+        Budget(step=2.0, shares={Stage.BACKWARD: 0.5}),
+    ):
+        found = judge(Machine(1).rounds(60), budget, LOOKS)
+        assert [one.outcome for one in found.decisions] == [Outcome.BELOW]
+        assert "backward" in found.gaps[0]
+        assert found.outcome is Outcome.INCONCLUSIVE
+
+
+def test_shares_need_no_base() -> None:
+    rounds = [replace(one, base=None) for one in Machine(1).rounds(60)]
+    budget = Budget(shares={Stage.DATALOADER: 0.2, Stage.FORWARD: 0.9})
+    found = judge(rounds, budget, LOOKS)
+    assert [one.outcome for one in found.decisions] == [Outcome.ABOVE, Outcome.BELOW]
+    assert found.decisions[0].estimate.value == pytest.approx(0.25)
+    assert noise(rounds, rounds).block_share == pytest.approx(0.03, rel=0.4)
 
 
 def test_what_explains_it_is_the_stage_that_changed() -> None:
-    first, *rest = stage_changes(Machine(1, 1.4).rounds(60))
+    first, *rest = stage_changes(compared_rounds(Machine(1, 1.4).rounds(60)))
     assert first.stage is Stage.FORWARD
     assert first.ratio is not None
     assert first.ratio.value == pytest.approx(1.4, rel=0.03)
@@ -146,7 +172,7 @@ def test_steps_that_do_not_count_and_the_first_of_a_block_are_left_out() -> None
 
     base, new = sum_up((block(1000), block(1000))), sum_up((block(2000), block(2000)))
     rounds = [Round(0, float(row), base, new) for row in range(8)]
-    for found in judge(rounds, LIMITS, LOOKS):
+    for found in judge(rounds, BUDGET, LOOKS).decisions:
         assert found.estimate.value == pytest.approx(2.0)
 
 
@@ -157,14 +183,14 @@ def test_on_a_device_a_block_counts_as_a_whole() -> None:
 
     base, new = sum_up((block(90_000), block(90_000))), sum_up((block(290_000), block(290_000)))
     rounds = [Round(0, float(row), base, new) for row in range(8)]
-    for found in judge(rounds, LIMITS, LOOKS):
+    for found in judge(rounds, BUDGET, LOOKS).decisions:
         assert found.estimate.value == pytest.approx(3.0)
 
 
 def test_nothing_is_judged_by_too_few_rounds() -> None:
-    assert judge([], LIMITS, LOOKS) == ()
-    assert judge(Machine(1).rounds(3), LIMITS, LOOKS) == ()
-    assert overall(()) is Outcome.INCONCLUSIVE
+    for rounds in ([], Machine(1).rounds(3)):
+        found = judge(rounds, BUDGET, LOOKS)
+        assert (found.decisions, found.outcome) == ((), Outcome.INCONCLUSIVE)
 
 
 @pytest.mark.parametrize(
