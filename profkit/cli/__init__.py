@@ -7,6 +7,7 @@ import click
 
 from .. import __version__
 from ..errors import ProfkitError
+from .compare import compare
 from .doctor import doctor
 from .report import report
 from .run import run
@@ -27,7 +28,7 @@ def cli() -> None:
     """
 
 
-for _command in (trace, run, report, view, doctor):
+for _command in (trace, run, report, compare, view, doctor):
     cli.add_command(_command)
 
 

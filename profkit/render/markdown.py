@@ -28,20 +28,20 @@ def render_markdown(report: Report, figures: Mapping[str, str] | None = None) ->
         report: what was found.
         figures: relative link → caption of each figure that lies beside the text.
     """
-    names = " and ".join(_safe(run.manifest.name) for run in report.runs)
+    names = " and ".join(safe(run.manifest.name) for run in report.runs)
     lines = [f"# Where the step's time goes: {names}", ""]
     if report.ranks is not None:
-        lines += [f"- {_safe(text, 400)}." for text in rank_sentences(report.ranks)]
+        lines += [f"- {safe(text, 400)}." for text in rank_sentences(report.ranks)]
     lines += _verdicts(report)
-    lines += _markdown_table(stage_table(report))
+    lines += markdown_table(stage_table(report))
     for run in report.runs:
         if other := other_line(run):
-            prefix = f"**{_safe(run.manifest.name)}**: " if len(report.runs) > 1 else ""
-            lines += [f"{prefix}{_safe(other, 600)}", ""]
+            prefix = f"**{safe(run.manifest.name)}**: " if len(report.runs) > 1 else ""
+            lines += [f"{prefix}{safe(other, 600)}", ""]
     if report.comparison is not None:
         compared = report.comparison
         lines += [
-            f"**{_safe(compared.other)} over {_safe(compared.base)}: {times(compared.speedup)}**, "
+            f"**{safe(compared.other)} over {safe(compared.base)}: {times(compared.speedup)}**, "
             f"from {plural(compared.speedup.blocks, 'pair')} of blocks that took turns in one "
             "process.",
             "",
@@ -55,7 +55,7 @@ def render_markdown(report: Report, figures: Mapping[str, str] | None = None) ->
     if report.ranks is not None:
         lines += _ranks_section(report.ranks)
     for link, caption in (figures or {}).items():
-        lines += [f"![{_safe(caption)}]({link})", "", f"*{_safe(caption)}*", ""]
+        lines += [f"![{safe(caption)}]({link})", "", f"*{safe(caption)}*", ""]
     for run in report.runs:
         lines += _run_section(run)
     return "\n".join(lines)
@@ -66,40 +66,40 @@ def _verdicts(report: Report) -> list[str]:
     for run in report.runs:
         comparison = report.comparison if run is report.runs[0] else None
         main, *others = run.verdicts
-        sentence = _safe(verdict_sentence(main, run, comparison), 400)
-        lines.append(f"- **{_safe(run.manifest.name)}** is **{sentence}**.")
-        lines.append(f"  - next: {_safe(main.advice, 400)}")
+        sentence = safe(verdict_sentence(main, run, comparison), 400)
+        lines.append(f"- **{safe(run.manifest.name)}** is **{sentence}**.")
+        lines.append(f"  - next: {safe(main.advice, 400)}")
         for verdict in others:
-            lines.append(f"  - also {_safe(verdict_sentence(verdict, run, comparison), 400)}.")
-            lines.append(f"    - next: {_safe(verdict.advice, 400)}")
+            lines.append(f"  - also {safe(verdict_sentence(verdict, run, comparison), 400)}.")
+            lines.append(f"    - next: {safe(verdict.advice, 400)}")
     if report.comparison is not None and not any(
         verdict.stage is not None and verdict.stage.value == "dataloader"
         for verdict in report.runs[0].verdicts
     ):
-        lines.append(f"- Measured: {_safe(comparison_sentence(report.comparison), 400)}.")
+        lines.append(f"- Measured: {safe(comparison_sentence(report.comparison), 400)}.")
     return [*lines, ""]
 
 
 def _ranks_section(ranks: RanksFindings) -> list[str]:
-    lines = [*_markdown_table(rank_table(ranks)), "### Gaps between the ranks", ""]
-    lines += [f"- {_safe(gap, 400)}" for gap in ranks.gaps] or ["- none"]
+    lines = [*markdown_table(rank_table(ranks)), "### Gaps between the ranks", ""]
+    lines += [f"- {safe(gap, 400)}" for gap in ranks.gaps] or ["- none"]
     return [*lines, ""]
 
 
 def _run_section(run: RunFindings) -> list[str]:
     manifest = run.manifest
-    lines = [f"## {_safe(manifest.name)}", ""]
+    lines = [f"## {safe(manifest.name)}", ""]
     facts = {
-        "command": f"`{_safe_code(manifest.command)}`",
-        "started": _safe(manifest.started_at),
-        "ended": _safe(ending_line(run.ending), 300),
-        "hardware": _safe(hardware_line(manifest.environment, manifest.device), 400),
-        "versions": _safe(versions_line(manifest.environment), 400),
-        "data": _safe(data_line(run)),
+        "command": f"`{safe_code(manifest.command)}`",
+        "started": safe(manifest.started_at),
+        "ended": safe(ending_line(run.ending), 300),
+        "hardware": safe(hardware_line(manifest.environment, manifest.device), 400),
+        "versions": safe(versions_line(manifest.environment), 400),
+        "data": safe(data_line(run)),
     }
     if manifest.loader is not None:
         loader = manifest.loader
-        facts["fed from"] = _safe(
+        facts["fed from"] = safe(
             loader.source
             if loader.num_workers is None
             else f"{loader.source}, {plural(loader.num_workers, 'worker')}"
@@ -112,32 +112,34 @@ def _run_section(run: RunFindings) -> list[str]:
     lines += [f"- {name}: {text}" for name, text in facts.items()]
     lines.append("")
     for found in run.drilldown:
-        lines += _markdown_table(drilldown_table(found), level=3)
+        lines += markdown_table(drilldown_table(found), level=3)
     lines += ["### What the probes cost", ""]
-    lines += [f"- {_safe(name)}: {_safe(text)}" for name, text in probe_cost(run)] or [
+    lines += [f"- {safe(name)}: {safe(text)}" for name, text in probe_cost(run)] or [
         "- not recorded"
     ]
     lines += ["", "### Gaps", ""]
-    lines += [f"- {_safe(gap, 400)}" for gap in run.gaps] or ["- none"]
+    lines += [f"- {safe(gap, 400)}" for gap in run.gaps] or ["- none"]
     return [*lines, ""]
 
 
-def _markdown_table(table: Table, level: int = 2) -> list[str]:
-    lines = [f"{'#' * level} {_safe(table.title)}", ""]
+def markdown_table(table: Table, level: int = 2) -> list[str]:
+    """The lines of a table below a heading of this level."""
+    lines = [f"{'#' * level} {safe(table.title)}", ""]
     if table.rows:
-        lines.append("| " + " | ".join(map(_safe, table.head)) + " |")
+        lines.append("| " + " | ".join(map(safe, table.head)) + " |")
         lines.append("|" + "|".join("---:" if n else "---" for n in table.numbers) + "|")
-        lines += ["| " + " | ".join(_safe(cell, 160) for cell in row) + " |" for row in table.rows]
+        lines += ["| " + " | ".join(safe(cell, 160) for cell in row) + " |" for row in table.rows]
         lines.append("")
     if table.note:
-        lines += [_safe(table.note, 400), ""]
+        lines += [safe(table.note, 400), ""]
     return lines
 
 
-def _safe(text: str, limit: int = 200) -> str:
+def safe(text: str, limit: int = 200) -> str:
     """Text from outside: one line, no markup of its own."""
     return re.sub(r"([\\`*_{}\[\]<>|#!~])", r"\\\1", one_line(text, limit))
 
 
-def _safe_code(text: str) -> str:
+def safe_code(text: str) -> str:
+    """Text from outside that stands in a code span."""
     return one_line(text, 400).replace("`", "'")

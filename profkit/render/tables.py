@@ -43,11 +43,14 @@ def stage_table(report: Report) -> Table:
         rows=tuple(rows),
         numbers=(False, *(True for _ in head[1:])),
         note=f"{ABSENT}: not observed. "
-        + "; ".join(f"{one_line(run.manifest.name, 30)}: {_counted(run)}" for run in report.runs),
+        + "; ".join(
+            f"{one_line(run.manifest.name, 30)}: {counted_steps(run)}" for run in report.runs
+        ),
     )
 
 
-def _counted(run: RunFindings) -> str:
+def counted_steps(run: RunFindings) -> str:
+    """How many steps count, how many do not and why, and whether they are noisy."""
     breakdown = run.breakdown
     text = plural(0 if breakdown.steps is None else breakdown.steps.count, "step")
     left_out = {

@@ -30,12 +30,12 @@ def print_report(report: Report, console: Console) -> None:
     """
     first = report.runs[0]
     environment = first.manifest.environment
-    _line(console, "hardware", hardware_line(environment, first.manifest.device))
-    _line(console, "versions", versions_line(environment))
+    print_line(console, "hardware", hardware_line(environment, first.manifest.device))
+    print_line(console, "versions", versions_line(environment))
     if first.manifest.data is not None or first.manifest.loader is not None:
-        _line(console, "data", data_line(first))
+        print_line(console, "data", data_line(first))
     console.print()
-    _table(console, stage_table(report))
+    print_table(console, stage_table(report))
     for run in report.runs:
         if other := other_line(run):
             several = len(report.runs) > 1
@@ -44,48 +44,52 @@ def print_report(report: Report, console: Console) -> None:
     if report.comparison is not None:
         compared = report.comparison
         speedup = f"{one_line(compared.other)} over {one_line(compared.base)}"
-        _line(console, "speedup", f"{speedup}: {times(compared.speedup)}")
+        print_line(console, "speedup", f"{speedup}: {times(compared.speedup)}")
     console.print()
     if report.ranks is not None:
-        _table(console, rank_table(report.ranks))
+        print_table(console, rank_table(report.ranks))
         for text in rank_sentences(report.ranks):
-            _line(console, "ranks", text, "bold")
+            print_line(console, "ranks", text, "bold")
         console.print()
     for run in report.runs:
         comparison = report.comparison if run is first else None
         main, *others = run.verdicts
         sentence = verdict_sentence(main, run, comparison)
-        _line(console, f"verdict, {one_line(run.manifest.name, 30)}", sentence, "bold")
-        _line(console, "  next", main.advice)
+        print_line(console, f"verdict, {one_line(run.manifest.name, 30)}", sentence, "bold")
+        print_line(console, "  next", main.advice)
         for verdict in others:
-            _line(console, "  also", verdict_sentence(verdict, run, comparison))
-            _line(console, "    next", verdict.advice)
+            print_line(console, "  also", verdict_sentence(verdict, run, comparison))
+            print_line(console, "    next", verdict.advice)
     for found in first.drilldown:
         console.print()
-        _table(console, drilldown_table(found))
+        print_table(console, drilldown_table(found))
     console.print()
     costs = "; ".join(f"{name}: {text}" for name, text in probe_cost(first))
-    _line(console, "probes cost", costs)
+    print_line(console, "probes cost", costs)
     for gap in () if report.ranks is None else report.ranks.gaps:
-        _line(console, "gap, ranks", one_line(gap, 300))
+        print_line(console, "gap, ranks", one_line(gap, 300))
     for run in report.runs:
         if run.ending.kind is EndingKind.RECORDED and run.manifest.ended != COMPLETED:
-            _line(console, f"ended, {one_line(run.manifest.name, 30)}", ending_line(run.ending))
+            print_line(
+                console, f"ended, {one_line(run.manifest.name, 30)}", ending_line(run.ending)
+            )
         for gap in run.gaps:
-            _line(console, f"gap, {one_line(run.manifest.name, 30)}", one_line(gap, 300))
+            print_line(console, f"gap, {one_line(run.manifest.name, 30)}", one_line(gap, 300))
 
 
-def _line(console: Console, name: str, text: str, style: str = "") -> None:
+def print_line(console: Console, name: str, text: str, style: str = "") -> None:
+    """Print a named line, however long: a terminal wraps it."""
     text = one_line(text, _LONGEST_LINE)
     console.print(Text.assemble((f"{name}: ", "dim"), (text, style)), soft_wrap=True)
 
 
-def _table(console: Console, table: Table) -> None:
+def print_table(console: Console, table: Table) -> None:
+    """Print a table; only its last column of words may be cut."""
     console.print(Text(one_line(table.title), "bold"))
     drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False)
     for name, number in zip(table.head, table.numbers, strict=True):
         drawn.add_column(Text(name), justify="right" if number else "left", no_wrap=True)
-    # Only the last column of words may be cut: half a place or number is of no use.
+    # Half a place or number is of no use.
     widths = [max(map(len, column)) + 3 for column in zip(table.head, *table.rows, strict=True)]
     room = max(12, console.width - sum(widths[:-1]) - 4)
     for row in table.rows:

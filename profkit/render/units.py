@@ -60,6 +60,55 @@ def times(ratio: Estimate) -> str:
     return f"{text} (95 % interval {significant(ratio.low)} to {significant(ratio.high)})"
 
 
+def signed_milliseconds(nanoseconds: float) -> str:
+    """A change of a time as a number of ms, without the unit, e.g. `+3.1`."""
+    return _sign(nanoseconds) + milliseconds(abs(nanoseconds))
+
+
+def signed_percent(share: float) -> str:
+    """A change in percent, e.g. `−0.4 %`; what rounds to nothing has no sign."""
+    text = f"{100 * abs(share):.1f}" if abs(share) < 0.0995 else f"{100 * abs(share):.0f}"
+    return "0 %" if float(text) == 0 else f"{_sign(share)}{text} %"
+
+
+def relative_change(ratio: Estimate) -> str:
+    """What a ratio of times says, e.g. `+12 % (95 % interval +9.0 to +15 %)`.
+
+    From half or twice on in times, since percents of a slow-down read as if they were more.
+    """
+    value, low, high = ratio.value, ratio.low, ratio.high
+    if 0.5 < value < 2:
+        text = signed_percent(value - 1)
+        if low is None or high is None:
+            return f"{text} (too few blocks for an interval)"
+        ends = signed_percent(low - 1).removesuffix(" %"), signed_percent(high - 1)
+        return f"{text} (95 % interval {ends[0]} to {ends[1]})"
+    word = "as long" if value >= 1 else "as fast"
+    if value < 1:
+        value, low, high = 1 / value, high and 1 / high, low and 1 / low
+    text = f"{significant(value)} times {word}"
+    if low is None or high is None:
+        return f"{text} (too few blocks for an interval)"
+    return f"{text} (95 % interval {significant(low)} to {significant(high)})"
+
+
+def plain_ratio(ratio: Estimate) -> str:
+    """A ratio with its interval for a cell, e.g. `1.123 (1.091 to 1.156)`."""
+    if ratio.low is None or ratio.high is None:
+        return _ratio_number(ratio.value)
+    ends = f"{_ratio_number(ratio.low)} to {_ratio_number(ratio.high)}"
+    return f"{_ratio_number(ratio.value)} ({ends})"
+
+
+def _ratio_number(value: float) -> str:
+    """Near 1 what counts is the distance to it."""
+    return f"{value:.3f}" if 0.5 <= value < 2 else significant(value)
+
+
+def _sign(value: float) -> str:
+    return "−" if value < 0 else "+" if value > 0 else ""
+
+
 def binary_size(size_bytes: float) -> str:
     """A size in bytes in the binary unit that reads best."""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
