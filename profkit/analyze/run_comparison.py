@@ -73,10 +73,10 @@ def _compare_pair(
     if mean.change in (Change.FASTER, Change.SLOWER):
         whole = mean.change_ns
         times = {stage: replace(one, part=one.change_ns / whole) for stage, one in times.items()}
-    place = None
-    if explained_by:
-        first = explained_by[0]
-        place = changed_place(findings[0], findings[1], first, times[first])
+    places = [
+        changed_place(findings[0], findings[1], stage, times[stage]) for stage in explained_by
+    ]
+    found = [place for place in places if place is not None]
     return PairFindings(
         mean=mean,
         typical=typical_ratio(base, new, in_turns=in_turns).time_change,
@@ -85,7 +85,7 @@ def _compare_pair(
         else None,
         stages={stage: times.get(stage) for stage in STAGES},
         explained_by=explained_by,
-        place=place,
+        place=max(found, key=lambda place: abs(place.change_ns), default=None),
     )
 
 

@@ -65,7 +65,7 @@ def render_markdown(found: RunsComparison) -> str:
         if name in _RESULTS:
             shown = safe(text, _LONGEST)
             lines.append(f"- **{shown}**." if name == "result" else f"- {safe(name)}: {shown}.")
-    lines += ["", *table, "## What limits this", ""]
+    lines += ["", *table, "## What else differs, and what limits this", ""]
     lines += [
         f"- {safe(name)}: {safe(text, _LONGEST)}." for name, text in told if name not in _RESULTS
     ]

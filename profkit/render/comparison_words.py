@@ -213,5 +213,5 @@ def _when(found: RunsComparison) -> str:
     )
     return (
         f"apart ({starts}): what else went on on the machine may be part of any difference; "
-        "`profkit check` measures two versions in turns"
+        "profkit check measures two versions in turns"
     )

@@ -84,6 +84,11 @@ class PlaceChange:
     base_ns: float | None
     new_ns: float | None
 
+    @property
+    def change_ns(self) -> float:
+        """How much more it costs in the new run, as far as either was seen."""
+        return (self.new_ns or 0.0) - (self.base_ns or 0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class PairFindings:
@@ -96,7 +101,7 @@ class PairFindings:
         stages: None for one that neither run saw.
         explained_by: the stages that hold at least `EXPLAINING_PART` of the step's change, the
             largest first; where the step shows no change, those that changed all the same.
-        place: in the first of them; None where no drill-down tells.
+        place: in one of them, the one whose cost changed most; None where no drill-down tells.
     """
 
     mean: TimeChange

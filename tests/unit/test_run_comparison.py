@@ -62,7 +62,7 @@ def steps(stages: dict[Stage, Any], count: int = 200, seed: int = 0, **more: Any
 def moody(draw: np.random.Generator, mean_ns: float) -> StepTable:
     """One process instance: a bias of its own, and steps that resemble their neighbours."""
     bias = draw.normal(0, BETWEEN_PROCESS_LOG_SD / math.sqrt(2))
-    shocks = draw.normal(0, 0.05, 400)
+    shocks = draw.normal(0, 0.1, 400)
     mood = np.empty(400)
     mood[0] = shocks[0]
     for row in range(1, 400):
@@ -89,7 +89,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say(
         covered += ratio.low <= 1.1 <= ratio.high
         shown += ratio.low > 1
     assert 0.92 <= covered / TRIALS <= 0.98
-    assert shown / TRIALS > 0.9
+    assert shown / TRIALS > 0.85
 
 
 def test_identical_code_shows_no_difference_nearly_always(

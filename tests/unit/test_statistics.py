@@ -5,10 +5,15 @@ import pytest
 
 from profkit.analyze.statistics import (
     BETWEEN_PROCESS_LOG_SD,
+    LogRatio,
+    adjust_for_number,
+    log_mean_time,
+    log_typical_time,
     paired_ratio,
     share_of_sums,
     split_evenly,
     summarize,
+    unpaired_ratio,
 )
 
 
@@ -89,3 +94,49 @@ def test_pieces_cover_everything_once() -> None:
     pieces = split_evenly(10, 4)
     assert [i for low, high in pieces for i in range(low, high)] == list(range(10))
     assert split_evenly(2, 5) == [(0, 1), (1, 2)]
+
+
+def test_p_values_are_raised_for_their_number_after_holm() -> None:
+    found = adjust_for_number(np.array([0.01, 0.04, 0.03, 0.005]))
+    assert found.tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert adjust_for_number(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+    assert adjust_for_number(np.array([])).size == 0
+
+
+@pytest.mark.parametrize("center", [-0.2, -0.03, 0.02, 0.1])
+def test_a_p_value_says_the_same_as_the_interval(center: float) -> None:
+    ratio = LogRatio(center, 0.03, 9.0, 10)
+    low, high = ratio.estimate.low, ratio.estimate.high
+    assert low is not None
+    assert high is not None
+    assert (ratio.p_value < 0.05) is not (low <= 1 <= high)
+
+
+def test_a_mean_time_is_time_over_steps_and_a_typical_one_forgives() -> None:
+    totals, counts = np.array([10.0, 20.0, 10.0, 20.0]), np.array([1.0, 2.0, 1.0, 2.0])
+    mean = log_mean_time(totals, counts)
+    assert mean is not None
+    assert math.exp(mean.center) == pytest.approx(10)
+    assert mean.error == pytest.approx(0)  # blocks of another length are not noise
+    assert log_mean_time(totals[:3], counts[:3]) is None
+    values = np.array([1.0, 1.0, 1.0, 1.0, 9.0])
+    typical = log_typical_time(values)
+    assert typical is not None
+    assert math.exp(typical.center) == pytest.approx(1)
+    assert log_typical_time(values[:3]) is None
+
+
+def test_an_unpaired_ratio_joins_both_runs_and_the_spread_between_processes() -> None:
+    draw = np.random.default_rng(4)
+    blocks = [np.exp(draw.normal(0, sd, 20)) for sd in (0.1, 0.02)]
+    base, new = (log_mean_time(values, np.ones(20)) for values in blocks)
+    assert base is not None
+    assert new is not None
+    ratio = unpaired_ratio(new, base)
+    squares = base.error**2 + new.error**2 + BETWEEN_PROCESS_LOG_SD**2
+    assert ratio.error == pytest.approx(math.sqrt(squares))
+    assert min(base.degrees, new.degrees) <= ratio.degrees <= base.degrees + new.degrees + 12
+    assert ratio.center == pytest.approx(math.log(blocks[1].mean() / blocks[0].mean()))
+    swapped = unpaired_ratio(base, new)
+    assert swapped.center == -ratio.center
+    assert swapped.error == pytest.approx(ratio.error)
