@@ -18,7 +18,7 @@ from ..schema.comparison import (
 from ..schema.estimate import Estimate
 from ..schema.findings import RunFindings
 from .comparison_tables import comparison_table
-from .comparison_words import comparison_lines
+from .comparison_words import CAUTION, comparison_lines
 from .markdown import markdown_table, safe, safe_code
 from .terminal import print_line, print_table
 from .wording import data_line, hardware_line, verdict_sentence, versions_line
@@ -41,7 +41,7 @@ def print_comparison(found: RunsComparison, console: Console) -> None:
             print_line(console, name, text)
 
 
-_RESULTS = ("result", "explained by", "verdict")
+_RESULTS = ("result", "explained by", "verdict", CAUTION)
 
 
 def render_terminal(found: RunsComparison) -> str:

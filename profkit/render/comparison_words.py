@@ -19,13 +19,15 @@ from .units import (
     binary_size,
     milliseconds,
     one_line,
+    percent,
     relative_change,
     signed_milliseconds,
     signed_percent,
     significant,
 )
-from .wording import busy_line, ending_line, verdict_sentence
+from .wording import ending_line, verdict_sentence
 
+CAUTION = "caution"
 LONGEST_NAME = 30
 _LONGEST_VALUE = 80
 _OPPOSING_PART = -0.1
@@ -53,6 +55,8 @@ def comparison_lines(found: RunsComparison) -> tuple[Line, ...]:
         lines.append(("verdict", _verdicts(base, new)))
     else:
         lines.append(("result", _order(found)))
+    if text := _busy_cores(found.runs):
+        lines.append((CAUTION, text))
     names = [run.manifest.name for run in found.runs]
     for one in found.differences:
         about = "compared anyway" if one.is_decisive else "differs"
@@ -68,8 +72,6 @@ def comparison_lines(found: RunsComparison) -> tuple[Line, ...]:
                     f"its steps grew {signed_percent(abs(drift))[1:]} {word} while it ran",
                 )
             )
-        if run.core_wait is not None and run.core_wait.value >= BUSY_CORES_SHARE:
-            lines.append((f"note, {name}", busy_line(run.core_wait)))
         if run.ending.kind is not EndingKind.RECORDED or run.manifest.ended != COMPLETED:
             lines.append((f"ended, {name}", ending_line(run.ending)))
     return tuple(lines)
@@ -203,6 +205,21 @@ def _order(found: RunsComparison) -> str:
     if alike:
         return f"{text}; not shown to differ from it: {', '.join(alike)}"
     return f"{text}, shown to differ from all others that can be told"
+
+
+def _busy_cores(runs: Sequence[RunFindings]) -> str:
+    """That others had the cores of a run, which no interval of its blocks can tell."""
+    waits = [
+        f"{_name(run)} waited for a core {percent(run.core_wait.value)} of the time"
+        for run in runs
+        if run.core_wait is not None and run.core_wait.value >= BUSY_CORES_SHARE
+    ]
+    if not waits:
+        return ""
+    return (
+        f"{', '.join(waits)}: what had it, other programs or its own workers and threads, may be "
+        "the whole difference"
+    )
 
 
 def _when(found: RunsComparison) -> str:

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,9 @@ import pytest
 from profkit.analyze.statistics import (
     BETWEEN_PROCESS_LOG_SD,
     LogRatio,
+    LogTime,
     adjust_for_number,
+    independent_part,
     log_mean_time,
     log_typical_time,
     paired_ratio,
@@ -124,6 +127,36 @@ def test_a_mean_time_is_time_over_steps_and_a_typical_one_forgives() -> None:
     assert typical is not None
     assert math.exp(typical.center) == pytest.approx(1)
     assert log_typical_time(values[:3]) is None
+
+
+@pytest.mark.parametrize("likeness", [0.0, 0.6, 0.8])
+def test_blocks_that_resemble_their_neighbours_count_less(likeness: float) -> None:
+    """The truth is 1; a machine's mood lasts for several blocks."""
+    draw = np.random.default_rng(2)
+
+    def mood() -> LogTime:
+        logs = draw.normal(0, 0.05, 20)
+        for row in range(1, 20):
+            logs[row] = likeness * logs[row - 1] + math.sqrt(1 - likeness**2) * logs[row]
+        found = log_mean_time(np.exp(logs), np.ones(20))
+        assert found is not None
+        return found
+
+    covered, trials = 0, 400
+    for _ in range(trials):
+        bias = draw.normal(0, BETWEEN_PROCESS_LOG_SD)
+        ratio = unpaired_ratio(mood(), mood())
+        estimate = replace(ratio, center=ratio.center + bias).estimate
+        assert estimate.low is not None
+        assert estimate.high is not None
+        covered += estimate.low <= 1 <= estimate.high
+    assert 0.92 <= covered / trials <= 0.98
+
+
+def test_what_resembles_nothing_counts_in_full() -> None:
+    assert independent_part(np.ones(8)) == 1
+    assert independent_part(np.array([1.0, -1.0] * 10)) == 1
+    assert 2 / 20 <= independent_part(np.arange(20.0)) < 0.2
 
 
 def test_an_unpaired_ratio_joins_both_runs_and_the_spread_between_processes() -> None:
