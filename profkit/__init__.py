@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .analyze.quantity import Measurement, Quantity
-    from .api import describe_machine, observe, record, render_report, report
+    from .api import (
+        compare,
+        describe_machine,
+        observe,
+        record,
+        render_comparison,
+        render_report,
+        report,
+    )
     from .errors import ProfkitError
     from .measurement import measure
     from .observation import watch
@@ -22,10 +30,12 @@ _HOMES = {
     "Quantity": "analyze.quantity",
     "Recorder": "recorder",
     "Stage": "schema.stage",
+    "compare": "api",
     "describe_machine": "api",
     "measure": "measurement",
     "observe": "api",
     "record": "api",
+    "render_comparison": "api",
     "render_report": "api",
     "report": "api",
     "watch": "observation",
@@ -37,10 +47,12 @@ __all__ = [
     "Quantity",
     "Recorder",
     "Stage",
+    "compare",
     "describe_machine",
     "measure",
     "observe",
     "record",
+    "render_comparison",
     "render_report",
     "report",
     "watch",

@@ -1,4 +1,4 @@
-"""The few public verbs: record, trace, report. They compose the parts."""
+"""The few public verbs: record, trace, report, compare. They compose the parts."""
 
 import os
 import re
@@ -9,12 +9,13 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .analyze.compare import compare
+from .analyze.compare import compare as compare_turns
 from .diagnose.verdict import add_comparison
 from .errors import InputError, OutputError
 from .probe.command import shown_command
 from .reading import rank_findings, run_findings
 from .recorder import Recorder
+from .schema.comparison import RunsComparison
 from .schema.findings import Report, RunFindings
 from .schema.gate import GateFindings
 from .schema.ranks import RanksFindings
@@ -42,9 +43,11 @@ __all__ = [
     "Show",
     "TraceOrder",
     "check",
+    "compare",
     "describe_machine",
     "observe",
     "record",
+    "render_comparison",
     "render_report",
     "report",
     "save_text",
@@ -153,10 +156,31 @@ def report(*paths: str | Path) -> Report:
         for run in find_runs(place):
             records.append(read_run(run))
             found.append(run_findings(run, records[-1]))
-    comparison = compare(records[0], records[1]) if len(records) > 1 and ranks is None else None
+    comparison = (
+        compare_turns(records[0], records[1]) if len(records) > 1 and ranks is None else None
+    )
     if comparison is not None:
         found[0] = replace(found[0], verdicts=add_comparison(found[0].verdicts, comparison))
     return Report(comparison, tuple(found), ranks)
+
+
+def compare(*paths: str | Path, anyway: bool = False) -> RunsComparison:
+    """Runs beside each other: a new one against a base, or several in the order of speed.
+
+    Args:
+        paths: two or more run directories, or directories that hold one; or a single directory
+            that holds several, such as `profkit trace` writes.
+        anyway: compare times although hardware, device, data or batch size differ.
+
+    Raises:
+        InputError: they differ in one of these, there is only one, or it is a launch with ranks.
+        RunError: one of them is no run, is damaged, or comes from a newer profkit.
+    """
+    from .comparing import compare_directories
+
+    if not paths:
+        raise InputError("no run is given: name two run directories to compare")
+    return compare_directories([Path(path) for path in paths], anyway=anyway)
 
 
 def trace(
@@ -331,6 +355,24 @@ def render_report(found: Report, form: str = "md") -> str:
     from .render.markdown import render_markdown
 
     renderers = {"md": render_markdown, "json": render_json}
+    if form not in renderers:
+        raise InputError(f"unknown format {form!r}: use one of {', '.join(renderers)}")
+    return renderers[form](found)
+
+
+def render_comparison(found: RunsComparison, form: str = "md") -> str:
+    """A comparison as text: `md`, `json` or `terminal` (without colours).
+
+    Raises:
+        InputError: another form.
+    """
+    from .render import comparison
+
+    renderers = {
+        "md": comparison.render_markdown,
+        "json": comparison.render_json,
+        "terminal": comparison.render_terminal,
+    }
     if form not in renderers:
         raise InputError(f"unknown format {form!r}: use one of {', '.join(renderers)}")
     return renderers[form](found)

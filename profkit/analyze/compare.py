@@ -94,17 +94,38 @@ def _pairs(
     drained: bool,
 ) -> tuple[Values, Values] | None:
     """Mean durations in the blocks in which both have active steps; None without any."""
-    left = _block_means(base, durations(base), drained)
-    right = _block_means(other, durations(other), drained)
-    shared = sorted(left.keys() & right.keys())
-    over: Values = np.array([left[block] for block in shared])
-    under: Values = np.array([right[block] for block in shared])
-    if not shared or not (over > 0).all() or not (under > 0).all():
+
+    def mean(block: StepTable) -> float:
+        return float(durations(block).mean())
+
+    over, under = pair_blocks(base, other, mean, drained=drained)
+    if not over.size or not (over > 0).all() or not (under > 0).all():
         return None
     return over, under
 
 
-def _block_means(steps: StepTable, values: Int64Array, drained: bool) -> dict[int, float]:
+def pair_blocks(
+    base: StepTable, other: StepTable, value: Callable[[StepTable], float], *, drained: bool
+) -> tuple[Values, Values]:
+    """(b,), (b,) a value of either in each of the blocks in which both have active steps.
+
+    Args:
+        base, other: steps of loops that took turns, block by block.
+        value: of a block's active steps.
+        drained: whether steps that end in a drain count.
+    """
+    left = _block_values(base, value, drained)
+    right = _block_values(other, value, drained)
+    shared = sorted(left.keys() & right.keys())
+    return (
+        np.array([left[block] for block in shared], np.float64),
+        np.array([right[block] for block in shared], np.float64),
+    )
+
+
+def _block_values(
+    steps: StepTable, value: Callable[[StepTable], float], drained: bool
+) -> dict[int, float]:
     rows = active_rows(steps, drained=drained)
     ids = block_ids(steps)[rows]
-    return {int(block): float(values[rows[ids == block]].mean()) for block in np.unique(ids)}
+    return {int(block): value(steps.select(rows[ids == block])) for block in np.unique(ids)}

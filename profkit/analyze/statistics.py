@@ -205,6 +205,11 @@ class LogRatio:
             return Outcome.INCONCLUSIVE
         return Outcome.ABOVE if z > 0 else Outcome.BELOW
 
+    @property
+    def p_value(self) -> float:
+        """Chance of a ratio at least as far from 1, either way, where the truth is 1."""
+        return 2 * float(special.stdtr(self.degrees, -abs(self.center) / self.error))
+
 
 def log_ratio(logs: Values, instances: Int64Array | None = None) -> LogRatio | None:
     """The ratio that pairs of blocks show; None of fewer than `MIN_BLOCKS` pairs.
@@ -258,6 +263,124 @@ def throughput_ratio(
     between = BETWEEN_PROCESS_LOG_SD / math.sqrt(pairs)
     error = _joined((within, count - 1), (between, BETWEEN_PROCESS_DEGREES))
     return LogRatio(center, *error, count)
+
+
+@dataclass(frozen=True, slots=True)
+class LogTime:
+    """The logarithm of what one process instance took for something, as its blocks show it.
+
+    Attributes:
+        center: natural logarithm of the time.
+        error: its standard error, of the blocks alone.
+        degrees: of freedom of that error.
+        blocks: that it rests on.
+    """
+
+    center: float
+    error: float
+    degrees: float
+    blocks: int
+
+
+def log_mean_time(totals: Values, counts: Values) -> LogTime | None:
+    """Time over steps (or samples): rare slow steps count in full.
+
+    Args:
+        totals: (b,) time of each block; their sum is positive.
+        counts: (b,) steps or samples in each block, positive.
+
+    Returns:
+        None of fewer than `MIN_BLOCKS` blocks.
+    Source: as `throughput_ratio`: ratio estimator with its linearized variance; see
+        `independent_part` for blocks that resemble their neighbours.
+    """
+    blocks = int(totals.size)
+    if blocks < MIN_BLOCKS:
+        return None
+    excess = totals / totals.mean() - counts / counts.mean()
+    independent = blocks * independent_part(excess)
+    error = float(excess.std(ddof=1)) / math.sqrt(independent)
+    center = math.log(totals.sum() / counts.sum())
+    return LogTime(center, error, max(1.0, independent - 1), blocks)
+
+
+def log_typical_time(values: Values) -> LogTime | None:
+    """Trimmed mean of the logs of the blocks' values; None of fewer than `MIN_BLOCKS`.
+
+    Args:
+        values: (b,) positive, e.g. the median step of each block.
+    Source: as `log_ratio`; see `independent_part` for blocks that resemble their neighbours.
+    """
+    blocks = int(values.size)
+    if blocks < MIN_BLOCKS:
+        return None
+    from scipy.stats import mstats
+
+    logs = np.log(values)
+    center = float(mstats.trimmed_mean(logs, limits=(TRIM, TRIM)))
+    error = float(mstats.trimmed_stde(logs, limits=(TRIM, TRIM)))
+    part = independent_part(logs)
+    kept = part * (blocks - 2 * int(TRIM * blocks))
+    return LogTime(center, error / math.sqrt(part), max(1.0, kept - 1), blocks)
+
+
+def independent_part(values: Values) -> float:
+    """As how many independent values those of a series count, over how many they are; 0 to 1.
+
+    What slows a machine down for seconds slows neighbouring blocks alike: their number promises
+    more than they tell.
+
+    Args:
+        values: (n,) in the order of time, n at least 3.
+
+    Returns:
+        1 where none resembles its neighbours; never so little that fewer than two are left.
+    Source: of an autoregressive series: Bayley and Hammersley, The "Effective" Number of
+        Independent Observations in an Autocorrelated Time Series (1946); the bias of the
+        correlation between neighbours is taken out after Kendall (1954).
+    """
+    count = int(values.size)
+    apart = values - values.mean()
+    squares = float((apart**2).sum())
+    if squares == 0:
+        return 1.0
+    seen = float((apart[:-1] * apart[1:]).sum()) / squares
+    correlation = max(0.0, seen + (1 + 4 * seen) / count)
+    return max(2 / count, (1 - correlation) / (1 + correlation))
+
+
+def unpaired_ratio(numerator: LogTime, denominator: LogTime) -> LogRatio:
+    """The ratio of two times, each of one process instance, that did not take turns.
+
+    The spread between instances is in its error; the machine's own change between the two is not.
+
+    Source: degrees of freedom: Welch (1947) and Satterthwaite (1946).
+    """
+    error, degrees = _joined(
+        (numerator.error, numerator.degrees),
+        (denominator.error, denominator.degrees),
+        (BETWEEN_PROCESS_LOG_SD, BETWEEN_PROCESS_DEGREES),
+    )
+    center = numerator.center - denominator.center
+    return LogRatio(center, error, degrees, min(numerator.blocks, denominator.blocks))
+
+
+def adjust_for_number(p_values: Values) -> Values:
+    """p-values of several tests, raised so that the chance of any false finding is bounded.
+
+    Args:
+        p_values: (m,), of tests that may depend on each other in any way.
+
+    Returns:
+        (m,) to hold against a level as if each were the only one, at most 1.
+    Source: Holm, A Simple Sequentially Rejective Multiple Test Procedure (1979).
+    """
+    count = int(p_values.size)
+    order = np.argsort(p_values, kind="stable")
+    raised = np.maximum.accumulate(p_values[order] * np.arange(count, 0, -1))
+    adjusted: Values = np.empty(count)
+    adjusted[order] = np.minimum(raised, 1.0)
+    return adjusted
 
 
 def _between_instances(logs: Values, instances: Int64Array) -> tuple[float, float]:

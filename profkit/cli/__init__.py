@@ -8,6 +8,7 @@ import click
 from .. import __version__
 from ..errors import ProfkitError
 from .check import check
+from .compare import compare
 from .doctor import doctor
 from .report import report
 from .run import run
@@ -28,7 +29,7 @@ def cli() -> None:
     """
 
 
-for _command in (trace, run, check, report, view, doctor):
+for _command in (trace, run, check, report, compare, view, doctor):
     cli.add_command(_command)
 
 

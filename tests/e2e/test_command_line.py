@@ -152,15 +152,19 @@ def test_every_stage_can_be_asked_for(tmp_path: Path) -> None:
     assert any("addmm" in name for name in names)
 
 
-def test_a_report_needs_no_torch(traced: Path) -> None:
-    code = """
+@pytest.mark.parametrize(
+    ("command", "begin"),
+    [("report", "# Where the step's time goes"), ("compare", "result: memory is faster than")],
+)
+def test_reading_needs_no_torch(traced: Path, command: str, begin: str) -> None:
+    code = f"""
 import sys
 class Blocker:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("torch", "torchvision"):
-            raise ImportError(f"{name} is not installed here")
+            raise ImportError(name)
 sys.meta_path.insert(0, Blocker())
-sys.argv = ["profkit", "report", "out"]
+sys.argv = ["profkit", "{command}", "out"]
 from profkit.cli import main
 main()
 """
@@ -168,7 +172,7 @@ main()
         [sys.executable, "-c", code], cwd=traced, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("# Where the step's time goes")
+    assert done.stdout.startswith(begin)
 
 
 def test_the_report_can_be_written_again(traced: Path, tmp_path: Path) -> None:
@@ -189,7 +193,9 @@ def test_help_is_quick_to_load() -> None:
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["", "trace", "run", "check", "report", "view", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["", "trace", "run", "check", "report", "compare", "view", "doctor"]
+)
 def test_help_reads_well(command: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     done = run(*command.split(), "--help", cwd=tmp_path)
     golden = GOLDEN / f"help-{command or 'profkit'}.txt"
@@ -221,6 +227,8 @@ BAD = {
     "a foreign run": (("report", "foreign"), "damaged or not profkit's"),
     "no run given": (("report",), "RUN"),
     "nothing to check against": (("check", "file.txt"), "--base-ref, --base or --budget"),
+    "no such run to compare": (("compare", "nowhere", "full"), "nowhere is no directory"),
+    "nothing to compare": (("compare",), "BASE NEW"),
     "nothing to view": (("view", "full"), "full"),
 }
 

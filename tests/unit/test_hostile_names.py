@@ -4,7 +4,7 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ from rich.console import Console
 
 from conftest import make_manifest, make_steps
 from profkit import api
+from profkit.errors import InputError
 from profkit.render.json_report import render_json
 from profkit.render.markdown import render_markdown
 from profkit.render.terminal import print_report
+from profkit.schema.comparison import PlaceChange, RunsComparison
 from profkit.schema.drilldown import Cost, Drilldown
 from profkit.schema.findings import EndingKind, Report, RunEnding
 from profkit.schema.run import DataFacts, LoaderFacts, ProbeFacts, RunManifest
@@ -45,7 +47,7 @@ NAMES = {
     "path": "../../etc/passwd\x00",
     "other letters": "模型 🚀 é",
 }
-KEPT = {"kind", "asked_stage", "probe"}
+KEPT = {"kind", "asked_stage", "probe", "letters"}
 """Fields that say which wording is meant: one of profkit's own words, wherever they come from."""
 
 
@@ -172,6 +174,74 @@ def test_a_report_is_written_with_its_figures(tmp_path: Path, name: str) -> None
         assert f"](figures/{path.name})" in written.read_text()
         root = ElementTree.fromstring(path.read_text())
         assert not {one.tag.split("}")[1] for one in root.iter()} & {"script", "img", "image", "a"}
+
+
+def make_comparison(tmp_path: Path, count: int) -> RunsComparison:
+    """A comparison with a text wherever there can be one."""
+    paths = []
+    for number in range(count):
+        hardware = make_manifest().environment.hardware
+        environment = replace(
+            make_manifest().environment,
+            hardware=replace(hardware, processor=f"processor {number}"),
+            versions={"torch": f"2.{number}"},
+        )
+        manifest = make_manifest(
+            f"run {number}", environment=environment, ended=f"stopped by {number}"
+        )
+        paths.append(tmp_path / str(number))
+        create_directory(paths[-1])
+        write_manifest(paths[-1], manifest)
+        writer = RunWriter(paths[-1])
+        stages = {Stage.FORWARD: 1000, Stage.OTHER: 9000 // (number + 1)}
+        writer.append(make_steps(dict(stages), 70, noise=0.01))
+        writer.close()
+    found = api.compare(*paths, anyway=True)
+    if found.pair is None:
+        return found
+    place = PlaceChange(Stage.OTHER, "samples", "name", "file.py:1", None, 5.0)
+    return replace(found, pair=replace(found.pair, place=place))
+
+
+@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_comparison_keeps_its_structure(tmp_path: Path, name: str, count: int) -> None:
+    found = make_comparison(tmp_path, count)
+    plain, hostile = (poisoned(found, text) for text in ("plain", NAMES[name]))
+    for form in ("md", "terminal"):
+        expected = api.render_comparison(plain, form).splitlines()
+        shown = api.render_comparison(hostile, form)
+        assert shown.replace("\n", "").isprintable()
+        assert max(map(len, shown.splitlines())) < 3000
+        if not NAMES[name].strip():
+            continue
+        if form == "terminal":
+            assert len(shown.splitlines()) == len(expected)
+            continue
+        assert [shape(line) for line in shown.splitlines()] == [shape(line) for line in expected]
+        for line in shown.splitlines():
+            bare = re.sub(r"\\[!-/:-@\[-`{-~]", "", line)
+            assert bare.count("`") in (0, 2), line
+            assert not re.search(r"<|\]\(|~~|__", re.sub("`[^`]*`", "", bare)), line
+    content = json.loads(api.render_comparison(hostile, "json"))
+    assert content["runs"][0]["name"] == NAMES[name]
+
+
+def test_a_refusal_names_what_differs_in_one_printable_line(tmp_path: Path) -> None:
+    paths = []
+    for number, name in enumerate((NAMES["escapes"], NAMES["long"])):
+        hardware = replace(make_manifest().environment.hardware, processor=name)
+        environment = replace(make_manifest().environment, hardware=hardware)
+        paths.append(tmp_path / str(number))
+        create_directory(paths[-1])
+        write_manifest(paths[-1], make_manifest(name, environment=environment))
+        writer = RunWriter(paths[-1])
+        writer.append(make_steps({Stage.FORWARD: 1000}, 40))
+        writer.close()
+    with pytest.raises(InputError) as refusal:
+        api.compare(*paths)
+    assert str(refusal.value).isprintable()
+    assert len(str(refusal.value)) < 500
 
 
 def test_hostile_places_of_samples_are_neutralised(tmp_path: Path) -> None:

@@ -1,18 +1,26 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from profkit.analyze.statistics import (
     BETWEEN_PROCESS_LOG_SD,
+    LogRatio,
+    LogTime,
+    adjust_for_number,
     drift,
+    independent_part,
+    log_mean_time,
     log_ratio,
+    log_typical_time,
     outliers,
     paired_ratio,
     share_of_sums,
     split_evenly,
     summarize,
     throughput_ratio,
+    unpaired_ratio,
     warm_up_length,
 )
 
@@ -165,3 +173,79 @@ def test_outliers_and_drift_are_named_only_where_they_are() -> None:
     assert drift(steady + np.linspace(0, 2, 60)) == pytest.approx(2, abs=0.4)
     found = [drift(draw.normal(10, 0.2, 60)) for _ in range(200)]
     assert sum(one is not None for one in found) <= 6
+
+
+def test_p_values_are_raised_for_their_number_after_holm() -> None:
+    found = adjust_for_number(np.array([0.01, 0.04, 0.03, 0.005]))
+    assert found.tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert adjust_for_number(np.array([0.9, 0.8])).tolist() == [1.0, 1.0]
+    assert adjust_for_number(np.array([])).size == 0
+
+
+@pytest.mark.parametrize("center", [-0.2, -0.03, 0.02, 0.1])
+def test_a_p_value_says_the_same_as_the_interval(center: float) -> None:
+    ratio = LogRatio(center, 0.03, 9.0, 10)
+    low, high = ratio.estimate.low, ratio.estimate.high
+    assert low is not None
+    assert high is not None
+    assert (ratio.p_value < 0.05) is not (low <= 1 <= high)
+
+
+def test_a_mean_time_is_time_over_steps_and_a_typical_one_forgives() -> None:
+    totals, counts = np.array([10.0, 20.0, 10.0, 20.0]), np.array([1.0, 2.0, 1.0, 2.0])
+    mean = log_mean_time(totals, counts)
+    assert mean is not None
+    assert math.exp(mean.center) == pytest.approx(10)
+    assert mean.error == pytest.approx(0)  # blocks of another length are not noise
+    assert log_mean_time(totals[:3], counts[:3]) is None
+    values = np.array([1.0, 1.0, 1.0, 1.0, 9.0])
+    typical = log_typical_time(values)
+    assert typical is not None
+    assert math.exp(typical.center) == pytest.approx(1)
+    assert log_typical_time(values[:3]) is None
+
+
+@pytest.mark.parametrize("likeness", [0.0, 0.6, 0.8])
+def test_blocks_that_resemble_their_neighbours_count_less(likeness: float) -> None:
+    """The truth is 1; a machine's mood lasts for several blocks."""
+    draw = np.random.default_rng(2)
+
+    def mood() -> LogTime:
+        logs = draw.normal(0, 0.05, 20)
+        for row in range(1, 20):
+            logs[row] = likeness * logs[row - 1] + math.sqrt(1 - likeness**2) * logs[row]
+        found = log_mean_time(np.exp(logs), np.ones(20))
+        assert found is not None
+        return found
+
+    covered, trials = 0, 400
+    for _ in range(trials):
+        bias = draw.normal(0, BETWEEN_PROCESS_LOG_SD)
+        ratio = unpaired_ratio(mood(), mood())
+        estimate = replace(ratio, center=ratio.center + bias).estimate
+        assert estimate.low is not None
+        assert estimate.high is not None
+        covered += estimate.low <= 1 <= estimate.high
+    assert 0.92 <= covered / trials <= 0.98
+
+
+def test_what_resembles_nothing_counts_in_full() -> None:
+    assert independent_part(np.ones(8)) == 1
+    assert independent_part(np.array([1.0, -1.0] * 10)) == 1
+    assert 2 / 20 <= independent_part(np.arange(20.0)) < 0.2
+
+
+def test_an_unpaired_ratio_joins_both_runs_and_the_spread_between_processes() -> None:
+    draw = np.random.default_rng(4)
+    blocks = [np.exp(draw.normal(0, sd, 20)) for sd in (0.1, 0.02)]
+    base, new = (log_mean_time(values, np.ones(20)) for values in blocks)
+    assert base is not None
+    assert new is not None
+    ratio = unpaired_ratio(new, base)
+    squares = base.error**2 + new.error**2 + BETWEEN_PROCESS_LOG_SD**2
+    assert ratio.error == pytest.approx(math.sqrt(squares))
+    assert min(base.degrees, new.degrees) <= ratio.degrees <= base.degrees + new.degrees + 12
+    assert ratio.center == pytest.approx(math.log(blocks[1].mean() / blocks[0].mean()))
+    swapped = unpaired_ratio(base, new)
+    assert swapped.center == -ratio.center
+    assert swapped.error == pytest.approx(ratio.error)
