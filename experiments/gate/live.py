@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -58,12 +59,12 @@ def run_case(case: Case, root: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(kept.read_text())
         return found
     arguments = LOOPS[case.loop]
-    base = ["-m", PROGRAM, *arguments]
+    base = [PROGRAM, *arguments]
     command = [
-        *(sys.executable, "-m", "profkit", "check", "--base", " ".join(base)),
+        *(sys.executable, "-m", "profkit", "check", "--base", shlex.join(["-m", *base])),
         *("--max-regression", case.limit, "--max-time", f"{MAX_TIME_S}s"),
-        *("--out", str(out), "--force", "--in-place"),
-        *("--", *base, "--slower", str(case.slower)),
+        *("--out", str(out), "--force"),
+        *("-m", "--", *base, "--slower", str(case.slower)),
     ]
     with neighbours(case.busy):
         began = time.monotonic()

@@ -168,6 +168,7 @@ def render_gate_json(found: GateFindings) -> str:
         "measured_s": found.measured_s,
         "wall_s": found.wall_s,
         "gaps": found.gaps,
+        "rounds": found.rounds,
     }
     return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
 
