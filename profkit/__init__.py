@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .analyze.quantity import Measurement, Quantity
     from .api import describe_machine, observe, record, render_report, report
-    from .errors import ProfkitError
+    from .assertions import assert_dominant, assert_ratio, assert_share
+    from .errors import InconclusiveWarning, ProfkitError
     from .measurement import measure
     from .observation import watch
     from .recorder import Recorder
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "InconclusiveWarning": "errors",
     "Measurement": "analyze.quantity",
     "ProfkitError": "errors",
     "Quantity": "analyze.quantity",
     "Recorder": "recorder",
     "Stage": "schema.stage",
+    "assert_dominant": "assertions",
+    "assert_ratio": "assertions",
+    "assert_share": "assertions",
     "describe_machine": "api",
     "measure": "measurement",
     "observe": "api",
@@ -32,11 +37,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "InconclusiveWarning",
     "Measurement",
     "ProfkitError",
     "Quantity",
     "Recorder",
     "Stage",
+    "assert_dominant",
+    "assert_ratio",
+    "assert_share",
     "describe_machine",
     "measure",
     "observe",

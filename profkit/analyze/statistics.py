@@ -33,6 +33,10 @@ DRIFT_LEVEL = 0.01
 RESAMPLES = 2000
 MIN_BLOCKS = 4
 """Fewer blocks than that carry no interval: a resample of three values has ten outcomes."""
+DECISION_ERROR = 0.01
+"""Chance that a value which equals its limit is called above it, or below, over all looks."""
+WARM_UP_SD = 3.0
+"""Standard errors by which a warm-up must differ from the rest, since it was chosen to."""
 
 
 def summarize(durations_ns: Int64Array) -> Summary | None:
@@ -325,3 +329,150 @@ def split_evenly(length: int, pieces: int) -> Sequence[tuple[int, int]]:
     pieces = max(1, min(pieces, length))
     bounds = [round(i * length / pieces) for i in range(pieces + 1)]
     return list(zip(bounds, bounds[1:], strict=False))
+
+
+# Looks and sides -------------------------------------------------------------------------------
+
+
+def error_of_look(looks: int, total: float = DECISION_ERROR) -> float:
+    """Chance of a wrong decision that each of several looks at growing data may have.
+
+    Args:
+        looks: the most that there will be, at least 1.
+        total: chance over all of them, 0 to 1.
+    Source: Bonferroni's inequality: it holds however the looks depend on each other.
+    """
+    return total / looks
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """How far a share lies above what it is held against, and how sure that is.
+
+    Attributes:
+        center: the difference, as a part of the step.
+        error: its standard error, the spread between process instances included.
+        degrees: of freedom of that error.
+        blocks: that it rests on.
+    """
+
+    center: float
+    error: float
+    degrees: float
+    blocks: int
+
+    def side(self, error_rate: float) -> Outcome:
+        """On which side of nothing it lies; `error_rate` as in `LogRatio.beside`."""
+        reach = float(special.stdtrit(self.degrees, 1 - error_rate)) * self.error
+        if abs(self.center) <= reach:
+            return Outcome.INCONCLUSIVE
+        return Outcome.ABOVE if self.center > 0 else Outcome.BELOW
+
+
+def share_excess(parts: Values, wholes: Values, limit: float) -> Excess | None:
+    """How far a share lies above a limit; None of fewer than `MIN_BLOCKS` blocks.
+
+    Args:
+        parts, wholes: (b,) one pair a block, in the order of time; wholes are positive.
+        limit: 0 to 1.
+    Source: the share is above the limit where the mean of `part - limit * whole` is above 0:
+        Fieller, Some Problems in Interval Estimation (1954). That two instances of identical
+        code differ moves a share `s` by `s * (1 - s)` times their log-ratio.
+    """
+    share = float(parts.sum() / wholes.sum())
+    return _excess(parts - limit * wholes, wholes, share * (1 - share))
+
+
+def dominance(parts: Values, others: Values, wholes: Values) -> Excess | None:
+    """How much larger one share is than another; None of fewer than `MIN_BLOCKS` blocks.
+
+    Args:
+        parts, others, wholes: (b,) one triple a block, in the order of time.
+    Source: as `share_excess`, of the difference, block by block: two stages that a slow moment
+        meets alike move together, which two separate intervals would not know.
+    """
+    both = float((parts.sum() + others.sum()) / wholes.sum())
+    return _excess(parts - others, wholes, both / 2)
+
+
+def _excess(differences: Values, wholes: Values, leverage: float) -> Excess | None:
+    count = int(wholes.size)
+    if count < MIN_BLOCKS:
+        return None
+    scale = float(wholes.mean())
+    within = float(differences.std(ddof=1)) / math.sqrt(count) / scale
+    alike = correlation_factor(differences)
+    within, own = within * math.sqrt(alike), max(1.0, count / alike - 1)
+    between = leverage * BETWEEN_PROCESS_LOG_SD
+    if within == between == 0:  # a stage that holds all of every block, or nothing of any
+        return Excess(float(differences.mean()) / scale, 0.0, own, count)
+    error, degrees = _joined((within, own), (between, BETWEEN_PROCESS_DEGREES))
+    return Excess(float(differences.mean()) / scale, error, degrees, count)
+
+
+def correlation_factor(values: Values) -> float:
+    """How many times larger the variance of a mean is since neighbours resemble each other.
+
+    Args:
+        values: (n,) in the order of time.
+
+    Returns:
+        At least 1; neighbours that differ more than strangers are not counted upon. So many
+        times fewer are the independent values, too.
+    Source: Bayley and Hammersley, The "Effective" Number of Independent Observations in an
+        Autocorrelated Time Series (1946), for a first-order autoregression; the estimate of its
+        coefficient is corrected for its bias of about -(1 + 3 r) / n: Kendall (1954).
+    """
+    count = int(values.size)
+    centered = values - values.mean()
+    total = float((centered**2).sum())
+    if count < MIN_BLOCKS or total == 0:
+        return 1.0
+    seen = float((centered[1:] * centered[:-1]).sum()) / total
+    coefficient = min(0.9, (count * seen + 1) / max(1, count - 3))
+    return max(1.0, (1 + coefficient) / (1 - coefficient))
+
+
+def ratio_of_means(numerators: Values, denominators: Values) -> LogRatio | None:
+    """The ratio of two means of blocks that did not take turns, as of two measurements.
+
+    Args:
+        numerators: (b,) positive, e.g. mean step time of each block.
+        denominators: (c,) likewise.
+
+    Returns:
+        None where either has fewer than `MIN_BLOCKS` blocks, or the means are not positive.
+    Source: linearized (delta method) variance of the logarithm of a mean: Cochran, Sampling
+        Techniques (1977), section 6.4; the two are independent but for the instances they ran in.
+    """
+    if min(numerators.size, denominators.size) < MIN_BLOCKS:
+        return None
+    over, under = float(numerators.mean()), float(denominators.mean())
+    if over <= 0 or under <= 0:
+        return None
+    parts = [(BETWEEN_PROCESS_LOG_SD, float(BETWEEN_PROCESS_DEGREES))]
+    for values, mean in ((numerators, over), (denominators, under)):
+        count = int(values.size)
+        error = float(values.std(ddof=1)) / math.sqrt(count) / mean
+        alike = correlation_factor(values)
+        parts.append((error * math.sqrt(alike), max(1.0, count / alike - 1)))
+    blocks = int(min(numerators.size, denominators.size))
+    return LogRatio(math.log(over / under), *_joined(*parts), blocks)
+
+
+def remaining_warm_up(values: Values) -> int:
+    """How many of the first values to leave out: `warm_up_length`, where they clearly differ.
+
+    Args:
+        values: (n,) positive, in the order of time, e.g. mean step time of each block.
+
+    Returns:
+        0 where what would be left out could as well be part of the rest.
+    """
+    length = warm_up_length(values)
+    if length == 0:
+        return 0
+    rest = values[length:]
+    spread = max(robust_sd(rest), float(np.finfo(np.float64).eps) * float(np.median(rest)))
+    apart = abs(float(np.median(values[:length])) - float(np.median(rest)))
+    return length if apart > WARM_UP_SD * spread * math.sqrt(1 / length + 1 / rest.size) else 0
