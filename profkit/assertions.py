@@ -4,64 +4,31 @@ Each has three outcomes: it holds, it fails (`AssertionError`), or it is inconcl
 (`InconclusiveWarning`) unless the pytest plugin is told otherwise.
 """
 
-import random
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from . import terms
 from .analyze.breakdown import active_rows
 from .analyze.judging import (
     MEAN_ALLOWANCE,
     Judged,
-    apart,
     block_sums,
     judge_dominance,
     judge_ratio,
     judge_share,
     result_of,
-    telling_stage,
     unrest,
-    unrest_of_turns,
 )
 from .analyze.quantity import Measurement, stage_named
-from .analyze.statistics import MIN_BLOCKS, error_of_look
-from .analyze.turns import Apart, Turns, turns_of
+from .analyze.statistics import error_of_look
 from .errors import InconclusiveWarning, InputError
 from .loop_lines import costliest_line
-from .loops import Loop, bench, take_turns
+from .loops import Loop, bench
 from .render import assertions as words
 from .schema.ledger import Asserted, CostlyLine, Result
 from .schema.stage import Stage
-from .schema.steps import StepTable
-
-FIRST_GROUPS = 8
-"""Groups of four blocks before the first look at a ratio: a trimmed mean keeps six of them."""
-_SEED = 20_261
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What one look at the data shows.
-
-    Attributes:
-        judged: the decisions.
-        stage: the one to look into, None where none is known.
-        loop: to look into.
-        steps, blocks, unit: what it rests on.
-        facts: sentences for the message, beside the decisions.
-        notes: what makes it less sure.
-    """
-
-    judged: list[Judged]
-    stage: Stage | None
-    loop: object
-    steps: tuple[int, ...]
-    blocks: int
-    unit: str
-    facts: list[str]
-    notes: list[str]
+from .two_loops import Look, TwoLoops
 
 
 def assert_share(
@@ -94,7 +61,7 @@ def assert_share(
 
     measurement.finding(stage)
 
-    def look(error_rate: float) -> _Found:
+    def look(error_rate: float) -> Look:
         sums = block_sums(measurement.table)
         judged = judge_share(sums, chosen, below, above, error_rate)
         return _found_of(measurement, judged, chosen, len(sums.wholes), [])
@@ -124,7 +91,7 @@ def assert_dominant(
 
     measurement.finding(stage)
 
-    def look(error_rate: float) -> _Found:
+    def look(error_rate: float) -> Look:
         sums = block_sums(measurement.table)
         judged, runner_up = judge_dominance(sums, chosen, error_rate)
         facts, costly = [], chosen
@@ -176,74 +143,20 @@ def assert_ratio(
     if chosen is not None:
         for one in (new, base):
             one.finding(chosen.value)
-    contest = _Contest(new, base)
+    loops = TwoLoops(new, base)
 
-    def look(error_rate: float) -> _Found:
-        measured = contest.measured()
+    def look(error_rate: float) -> Look:
+        measured = loops.measured()
         judged = judge_ratio(measured, chosen, below, above, mean_below, error_rate)
-        return contest.found(measured, judged, chosen)
+        return loops.found(measured, judged, chosen)
 
     claim = words.claim_of_ratio(new.name, base.name, chosen, below, above)
-    _assert(claim, look, contest.extend, rounds, timeout_s, begins_empty=True)
-
-
-class _Contest:
-    """Two loops that take turns; their groups of blocks so far."""
-
-    def __init__(self, new: Measurement, base: Measurement) -> None:
-        self._sides = (new, base)
-        self._groups: list[tuple[list[StepTable], list[StepTable]]] = []
-        self._order = random.Random(_SEED)
-        self._is_apart = not (_can_go_on(new) and _can_go_on(base))
-
-    def measured(self) -> Turns | Apart:
-        """All that there is to judge by."""
-        new, base = self._sides
-        if self._is_apart:
-            return apart(new.table, base.table)
-        return turns_of(self._groups).without_warm_up()
-
-    def extend(self, deadline_s: float) -> bool:
-        """As many groups again; whether any was added."""
-        loops = [one.loop for one in self._sides if isinstance(one.loop, Loop)]
-        if self._is_apart or len(loops) < 2:
-            return False
-        before = len(self._groups)
-        with bench(*loops) as place:
-            deadline = place.deadline_ns(max(0.0, deadline_s - time.monotonic()))
-            first, second = (
-                (loop, loop.block_steps(_step_ns(one)))
-                for loop, one in zip(loops, self._sides, strict=True)
-            )
-            if not before:  # neither has run for a while: a group that does not count
-                take_turns(place, first, second, 1, self._order, deadline)
-            wanted = max(FIRST_GROUPS, before)
-            self._groups += take_turns(place, first, second, wanted, self._order, deadline)
-        # Where batches or time ran out too soon, what was measured before is the better evidence.
-        self._is_apart = len(self._groups) < MIN_BLOCKS
-        return len(self._groups) > before
-
-    def found(self, measured: Turns | Apart, judged: list[Judged], chosen: Stage | None) -> _Found:
-        """What a look at them shows."""
-        new, base = self._sides
-        costly, facts = chosen, []
-        told = telling_stage(measured, chosen)
-        if told is not None:
-            costly = told[0]
-            facts.append(words.change_words(*told))
-        if isinstance(measured, Apart):
-            unit, blocks = "block", min(len(measured.first), len(measured.second))
-            notes = ["not in turns: a loop could not go on, so each one's own measurement counts"]
-            notes += words.unrest_words(unrest(new.table)) + words.unrest_words(unrest(base.table))
-        else:
-            unit, blocks = "group of four blocks in turns", len(measured)
-            notes = words.unrest_words(unrest_of_turns(measured), "group")
-        return _Found(judged, costly, new.loop, measured.steps, blocks, unit, facts, notes)
+    _assert(claim, look, loops.extend, rounds, timeout_s, begins_empty=True)
 
 
 def _assert(
     claim: str,
-    look: Callable[[float], _Found],
+    look: Callable[[float], Look],
     extend: Callable[[float], bool],
     rounds: int | None,
     timeout_s: float | None,
@@ -315,7 +228,7 @@ def _assert(
         warnings.warn(text, InconclusiveWarning, stacklevel=3)
 
 
-def _line(found: _Found) -> CostlyLine | str:
+def _line(found: Look) -> CostlyLine | str:
     if not isinstance(found.loop, Loop) or found.stage is None:
         return "the loop is not at hand"
     return costliest_line(found.loop, found.stage)
@@ -328,9 +241,9 @@ def _found_of(
     blocks: int,
     facts: Sequence[str],
     costly: Stage | None = None,
-) -> _Found:
+) -> Look:
     cost, step = measurement.cost(stage.value), measurement.step_time
-    return _Found(
+    return Look(
         judged=judged,
         stage=costly or stage,
         loop=measurement.loop,
@@ -340,10 +253,6 @@ def _found_of(
         facts=[words.stage_words(stage, cost.value, step.value), *facts],
         notes=words.unrest_words(unrest(measurement.table)),
     )
-
-
-def _can_go_on(measurement: Measurement) -> bool:
-    return isinstance(measurement.loop, Loop) and not measurement.loop.spent
 
 
 def _extend(measurement: Measurement, deadline_s: float) -> bool:
@@ -359,11 +268,6 @@ def _extend(measurement: Measurement, deadline_s: float) -> bool:
         return False
     measurement.add(table)
     return True
-
-
-def _step_ns(measurement: Measurement) -> float:
-    steps = measurement.breakdown.steps
-    return 1.0 if steps is None else max(1.0, steps.median)
 
 
 def _check_limits(below: float | None, above: float | None, *, highest: float | None) -> None:

@@ -117,7 +117,7 @@ class _Gatherer:
         self._lines += ledgers.ledger_lines(ledger)
         file, save, compare = (option(f"--profkit-{name}") for name in ("json", "save", "compare"))
         if file is not None:
-            ledgers.write_ledger(Path(file), ledger)
+            ledgers.write_ledger(_json_path(self._config), ledger)
             self._lines.append(f"wrote {file}")
         if compare is not None:
             self._lines += ["", f"beside what was saved as {compare}:"]
@@ -146,6 +146,11 @@ def _wants_files(config: pytest.Config) -> bool:
     return any(config.getoption(f"--profkit-{name}") is not None for name in names)
 
 
+def _json_path(config: pytest.Config) -> Path:
+    """Where it was asked for, wherever the tests have gone since."""
+    return config.invocation_params.dir / str(config.getoption("--profkit-json"))
+
+
 def _check_files(config: pytest.Config) -> None:
     from .errors import ProfkitError
     from .ledgers import check_new, check_replaceable, saved_names, saved_path
@@ -154,7 +159,7 @@ def _check_files(config: pytest.Config) -> None:
     is_worker = hasattr(config, "workerinput")
     try:
         if option("--profkit-json") is not None and not is_worker:
-            check_replaceable(Path(option("--profkit-json")))
+            check_replaceable(_json_path(config))
         if option("--profkit-save") is not None and not is_worker:
             check_new(saved_path(root, option("--profkit-save")))
         name = option("--profkit-compare")
@@ -175,7 +180,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, Any, Any]:
     given = {} if marker is None or _fault(marker) is not None else marker.kwargs
     on_inconclusive = {"warn": _warn, "fail": _fail, "skip": _skip}
     choice = option("--profkit-inconclusive")
-    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    workers = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "")
+    count = int(workers) if workers.isdigit() else 1
     now = terms.Terms(
         steps=option("--profkit-steps"),
         warmup=option("--profkit-warmup"),

@@ -404,7 +404,7 @@ def _excess(differences: Values, wholes: Values, leverage: float) -> Excess | No
     scale = float(wholes.mean())
     within = float(differences.std(ddof=1)) / math.sqrt(count) / scale
     alike = correlation_factor(differences)
-    within, own = within * math.sqrt(alike), max(1.0, count / alike - 1)
+    within, own = within * math.sqrt(alike), max(MIN_BLOCKS, count / alike) - 1
     between = leverage * BETWEEN_PROCESS_LOG_SD
     if within == between == 0:  # a stage that holds all of every block, or nothing of any
         return Excess(float(differences.mean()) / scale, 0.0, own, count)
@@ -457,6 +457,6 @@ def ratio_of_means(numerators: Values, denominators: Values) -> LogRatio | None:
         count = int(values.size)
         error = float(values.std(ddof=1)) / math.sqrt(count) / mean
         alike = correlation_factor(values)
-        parts.append((error * math.sqrt(alike), max(1.0, count / alike - 1)))
+        parts.append((error * math.sqrt(alike), max(MIN_BLOCKS, count / alike) - 1))
     blocks = int(min(numerators.size, denominators.size))
     return LogRatio(math.log(over / under), *_joined(*parts), blocks)

@@ -26,6 +26,11 @@ def number(value: float, unit: str) -> str:
     return f"{value:.3f}×" if 0.5 <= value < 2 else f"{significant(value)}×"
 
 
+def limit_words(limit: float, unit: str) -> str:
+    """A limit as it was given."""
+    return f"{significant(100 * limit)} %" if unit == "share" else f"{significant(limit)}×"
+
+
 def measured_words(estimate: Estimate, unit: str) -> str:
     """A value with its 95 % interval."""
     text = number(estimate.value, unit)
@@ -37,7 +42,7 @@ def measured_words(estimate: Estimate, unit: str) -> str:
 
 def decision_words(decision: Decision, wanted: Outcome) -> str:
     """What is measured, and the limit that it should keep."""
-    limit = number(decision.limit, decision.unit)
+    limit = limit_words(decision.limit, decision.unit)
     value = measured_words(decision.estimate, decision.unit)
     return f"{decision.what}: {value}, should be {wanted.value} {limit}"
 
@@ -131,8 +136,8 @@ def unrest_words(found: Unrest, what: str = "block") -> list[str]:
 
 
 def _limits(below: float | None, above: float | None, unit: str) -> str:
-    parts = [] if below is None else [f"below {number(below, unit)}"]
-    parts += [] if above is None else [f"above {number(above, unit)}"]
+    parts = [] if below is None else [f"below {limit_words(below, unit)}"]
+    parts += [] if above is None else [f"above {limit_words(above, unit)}"]
     return " and ".join(parts)
 
 
