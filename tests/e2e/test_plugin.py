@@ -108,7 +108,7 @@ def test_the_summary_shows_what_was_measured_and_asserted(pytester: pytest.Pytes
         [
             r"=+ profkit =+",
             r"measured +steps +ms a step \(95 %\) +data wait +transfer +forward .*",
-            r"test_it.py::test_passes train +30 +0\.\d+ \(0\.\d+ to 0\.\d+\) +\d+ % +– .*",
+            r"test_it.py::test_passes train +30 +[\d.]+ \([\d.]+ to [\d.]+\) +\d+ % +– .*",
             r"test_it.py::test_fails train +30 .*",
             r"asserted .*",
             r"ok: share of dataloader in train below 50 % +test_it.py::test_passes .*",
@@ -241,7 +241,7 @@ def test_the_options_stand_in_the_help_and_the_marker_among_the_markers(
 
 
 def test_json_holds_all_of_it(pytester: pytest.Pytester) -> None:
-    elsewhere = "\ndef test_goes_away(tmp_path, monkeypatch): monkeypatch.chdir(tmp_path)\n"
+    elsewhere = "\nimport os\n\ndef test_goes_away(tmp_path): os.chdir(tmp_path)\n"
     result = run(pytester, elsewhere + PASSES + FAILS, "--profkit-json=out/all.json")
     result.stdout.fnmatch_lines(["wrote out/all.json"])
     found = json.loads((pytester.path / "out" / "all.json").read_text())
@@ -271,15 +271,15 @@ def test_what_was_saved_is_kept_and_compared(pytester: pytest.Pytester) -> None:
     again = run(pytester, PASSES, "--profkit-save=base")
     assert again.ret == pytest.ExitCode.USAGE_ERROR
     again.stderr.fnmatch_lines(["*base.json exists already*"])
-    slower = PASSES.replace("0.0001", "0.0003") + UNSURE
+    slower = PASSES.replace("0.0001", "0.0005") + UNSURE
     compared = run(pytester, slower, "--profkit-compare=base")
     compared.assert_outcomes(passed=2, warnings=1)  # it reports, it does not fail
     compared.stdout.re_match_lines(
         [
             r"beside what was saved as base:",
             r" +what +ms now +ms then +ratio \(95 %\)",
-            r"test_it.py::test_passes train +step +0.9\d* +0.7\d* +1.\d+ \(.* to .*\)",
-            r"test_it.py::test_passes train +data wait +0.3\d* +0.1\d* +[23].\d+ \(.* to .*\)",
+            r"test_it.py::test_passes train +step +[\d.]+ +[\d.]+ +[\d.]+ \([\d.]+ to [\d.]+\)",
+            r"test_it.py::test_passes train +data wait +[\d.]+ +[\d.]+ +([2-9]|1\d).*\(.* to .*\)",
             r"not saved: test_it.py::test_unsure one",
         ]
     )

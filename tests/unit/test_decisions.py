@@ -67,7 +67,7 @@ def share_looks(
     return side
 
 
-@pytest.mark.parametrize("coefficient", [0.0, 0.6])
+@pytest.mark.parametrize("coefficient", [0.0, 0.9])
 def test_a_share_at_its_limit_is_rarely_called_either_way(coefficient: float) -> None:
     draw = np.random.default_rng(1)
     trials = 1000
@@ -143,6 +143,16 @@ def test_rare_slow_steps_fail_by_the_mean_alone() -> None:
     draw = np.random.default_rng(6)
     found = Counter(ratio_looks(draw, 1.0, slow=0.4) for _ in range(100))
     assert found[Result.FAILED] >= 97
+
+
+def test_a_mean_that_cannot_tell_stands_in_no_way() -> None:
+    draw = np.random.default_rng(11)
+    seen = turns(draw, 1.0, 32)
+    seen.mean[0] *= np.exp(draw.normal(0, 1.0, 32))[:, None]
+    typical, mean = judge_ratio(seen, None, 1.1, None, 1.21, error_of_look(LOOKS))
+    assert typical.decision.outcome is Outcome.BELOW
+    assert mean.decision.outcome is Outcome.INCONCLUSIVE
+    assert result_of([typical, mean]) is Result.PASSED
 
 
 def test_dominance_errs_rarely_where_two_stages_are_equal() -> None:

@@ -74,6 +74,24 @@ def test_a_step_that_marks_itself_shows_just_that() -> None:
     assert seen(found) == {"dataloader", "forward", "other"}
 
 
+def test_an_evaluation_within_the_step_is_part_of_it() -> None:
+    training = Training()
+    done: list[int] = []
+
+    def step(batch: Any) -> None:
+        training.step(batch)
+        done.append(1)
+        if len(done) % 5 == 0:
+            training.model.eval()
+            with torch.no_grad():
+                training.model(batch[0])
+            training.model.train()
+
+    found = profkit.measure(step, training.loader, steps=20, warmup=0)
+    assert found.steps == 20
+    assert found.breakdown.interrupted == 0
+
+
 def test_the_hooks_are_gone_afterwards_also_when_the_step_fails() -> None:
     training = Training()
     before = (nn.Module.__call__, torch.Tensor.backward, DataLoader.__iter__, list(sys.meta_path))
