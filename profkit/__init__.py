@@ -16,7 +16,8 @@ if TYPE_CHECKING:
         render_report,
         report,
     )
-    from .errors import ProfkitError
+    from .assertions import assert_dominant, assert_ratio, assert_share
+    from .errors import InconclusiveWarning, ProfkitError
     from .measurement import measure
     from .observation import watch
     from .recorder import Recorder
@@ -25,12 +26,16 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "InconclusiveWarning": "errors",
     "Measurement": "analyze.quantity",
     "ProfkitError": "errors",
     "Quantity": "analyze.quantity",
     "Recorder": "recorder",
     "Stage": "schema.stage",
     "compare": "api",
+    "assert_dominant": "assertions",
+    "assert_ratio": "assertions",
+    "assert_share": "assertions",
     "describe_machine": "api",
     "measure": "measurement",
     "observe": "api",
@@ -42,11 +47,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "InconclusiveWarning",
     "Measurement",
     "ProfkitError",
     "Quantity",
     "Recorder",
     "Stage",
+    "assert_dominant",
+    "assert_ratio",
+    "assert_share",
     "compare",
     "describe_machine",
     "measure",

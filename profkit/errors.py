@@ -23,3 +23,7 @@ class RunError(ProfkitError):
 
 class ProbeError(ProfkitError):
     """A probe that cannot work here; callers turn it into a stated gap."""
+
+
+class InconclusiveWarning(UserWarning):
+    """The data cannot decide an assertion: the value is too near to its limit, or too noisy."""

@@ -1,85 +1,95 @@
 """Measures a short training loop in this process, for tests and notebooks."""
 
-import inspect
-import time
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import Any
 
-from .analyze.breakdown import break_down
+import numpy as np
+
+from . import terms
+from .analyze.breakdown import active_rows, blocks
 from .analyze.quantity import Measurement
+from .analyze.statistics import warm_up_length
 from .errors import InputError
-from .probe.marks import StageClock
-from .schema.steps import StepTable
+from .loops import Bench, Loop, bench
+from .schema.steps import Flag, StepTable
 
 
 def measure(
     step: Callable[..., object],
     loader: Iterable[Any],
     *,
-    steps: int = 100,
-    warmup: int = 10,
-    timeout_s: float = 60.0,
-    name: str = "measured",
+    steps: int | None = None,
+    warmup: int | None = None,
+    timeout_s: float | None = None,
+    name: str | None = None,
 ) -> Measurement:
     """The stages of `step(batch)` over the batches of a loader.
+
+    Where torch is imported and the step marks nothing itself, its stages are told from what it
+    does, by the hooks that `profkit run` uses; they are gone when this returns. Warm-up that is
+    left after `warmup` steps is detected, left out and made up for.
 
     Args:
         step: trains on one batch. With a second required parameter it is given the clock,
             whose `stage("forward")` it can use in `with` statements; what it leaves unmarked
             counts as `other`.
         loader: batches; begun anew as often as needed.
-        steps: how many to time.
-        warmup: how many to do before.
-        timeout_s: when to stop with fewer.
-        name: what messages call it.
+        steps: how many to time; 100 unless given (or `--profkit-steps`, under pytest).
+        warmup: how many to do before; likewise 10.
+        timeout_s: when to stop with fewer; likewise 60.
+        name: what messages call it; the step's own name unless given.
 
     Raises:
-        InputError: a count that is not positive, or a loader without a batch.
+        InputError: a count that is not positive, a loader without enough batches, or a process
+            that is observed or measured already.
     """
+    now = terms.current()
+    steps = now.steps if steps is None else steps
+    warmup = now.warmup if warmup is None else warmup
+    timeout_s = now.timeout_s if timeout_s is None else timeout_s
     if steps < 1 or warmup < 0 or timeout_s <= 0:
         raise InputError(
             f"steps={steps}, warmup={warmup}, timeout_s={timeout_s}: steps and timeout_s must "
             "be positive, warmup not negative"
         )
-    gathered: list[StepTable] = []
-    clock = StageClock(lambda table, marks: gathered.append(table), warmup=warmup)
-    train = step
-    if _wants_clock(step):
-
-        def train(batch: Any) -> object:
-            return step(batch, clock)
-
-    deadline = time.monotonic() + timeout_s
-    total = steps + warmup
-    while clock.count < total and time.monotonic() < deadline:
-        before = clock.count
-        for batch in clock.steps(islice(loader, total - before)):
-            train(batch)
-            if time.monotonic() > deadline:
-                break
-        if clock.count == before:
-            raise InputError(
-                "the loader gave no batch: give one that can be iterated again for each epoch"
-            )
-    clock.flush()
-    breakdown = break_down(StepTable.concatenate(gathered))
-    if breakdown.steps is None:
+    loop = Loop(step, loader)
+    with bench(loop) as place:
+        table = _first_table(loop, place, steps, warmup, timeout_s)
+    found = Measurement(name or _name(step), table, loop)
+    if not found.steps:
         raise InputError(
-            f"{clock.count} steps in {timeout_s} s, all of them warm-up: raise timeout_s or "
+            f"{len(table)} steps in {timeout_s} s, all of them warm-up: raise timeout_s or "
             "lower warmup"
         )
-    return Measurement(name, breakdown)
+    now.note(found)
+    return found
 
 
-def _wants_clock(step: Callable[..., object]) -> bool:
-    try:
-        parameters = inspect.signature(step).parameters.values()
-    except (TypeError, ValueError):  # a callable without a signature takes the batch alone
-        return False
-    required = [
-        one
-        for one in parameters
-        if one.default is one.empty and one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
-    ]
-    return len(required) >= 2
+def _first_table(loop: Loop, place: Bench, steps: int, warmup: int, timeout_s: float) -> StepTable:
+    deadline = place.deadline_ns(timeout_s)
+    table = loop.run(place, steps + warmup, deadline, warmup=warmup)
+    if loop.spent and len(table) < steps + warmup:
+        raise InputError(
+            "the loader gave no batch: give one that can be iterated again for each epoch"
+        )
+    cold = _drop_warm_up(table)
+    if cold and not place.is_over(deadline):
+        table = StepTable.concatenate([table, loop.run(place, cold, deadline)])
+        table.flags[1:] &= ~int(Flag.BLOCK_START)
+    return table
+
+
+def _drop_warm_up(table: StepTable) -> int:
+    """Flag what is warm-up still; returns how many steps that are."""
+    cut = blocks(table, active_rows(table, drained=True))
+    step_ns = table.step_ns
+    means = np.array([step_ns[block].mean() for block in cut], np.float64)
+    cold = [row for block in cut[: warm_up_length(means)] for row in block.tolist()]
+    table.flags[cold] |= int(Flag.WARMUP)
+    return len(cold)
+
+
+def _name(step: object) -> str:
+    name = getattr(step, "__qualname__", None) or type(step).__name__
+    last = name.rpartition(".")[2]
+    return "measured" if last == "<lambda>" else str(last)

@@ -136,7 +136,7 @@ class Observation:
         global _active
         self.recorder.begin()
         self.hooks.install()
-        _stop_in_children(self.clock)
+        stop_in_children(self.clock)
         when_imported(
             COMPILER,
             lambda module: watch_compilation(self.clock, module),
@@ -262,7 +262,7 @@ class Observation:
         return gaps
 
 
-def _stop_in_children(clock: LoopClock) -> None:
+def stop_in_children(clock: LoopClock) -> None:
     """A forked child is another program, even if it trains."""
     global _fork_hook_set
     _observing.add(clock)

@@ -1,5 +1,6 @@
 """What several tests need: a fake clock, made-up runs, and where MNIST lies."""
 
+import functools
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fake_bench import FakeLoop
 from profkit.probe.marks import StageClock
 from profkit.schema.record import RunRecord
 from profkit.schema.run import (
@@ -39,6 +41,16 @@ class FakeTime:
 @pytest.fixture
 def fake_time() -> FakeTime:
     return FakeTime()
+
+
+@pytest.fixture
+def fake_loop(monkeypatch: pytest.MonkeyPatch, fake_time: FakeTime) -> Callable[..., FakeLoop]:
+    """Makes fake loops; whatever `profkit.measure` times meanwhile is timed on their clock."""
+    from profkit import loops
+    from profkit.probe.step_clock import StepClock
+
+    monkeypatch.setattr(loops, "StepClock", functools.partial(StepClock, now=fake_time))
+    return functools.partial(FakeLoop, fake_time)
 
 
 class Gathered:

@@ -3,8 +3,11 @@
 import math
 from dataclasses import dataclass
 
-from ..schema.findings import Breakdown, Estimate
-from ..schema.stage import Stage
+from ..errors import InputError
+from ..schema.findings import Breakdown, Estimate, StageFinding
+from ..schema.stage import STAGES, Stage
+from ..schema.steps import StepTable
+from .breakdown import break_down
 from .statistics import widen_between_processes
 
 
@@ -76,12 +79,35 @@ class Quantity:
         return f"<{text}, 95 % {low:.4g} to {high:.4g}, {self.blocks} blocks>"
 
 
-@dataclass(frozen=True, slots=True)
 class Measurement:
-    """What `profkit.measure` found: the stages of a short training loop."""
+    """What `profkit.measure` found: the stages of a short training loop.
 
-    name: str
-    breakdown: Breakdown
+    An assertion that the data cannot decide measures further; what it adds is part of the same
+    measurement from then on.
+
+    Args:
+        name: what messages call it.
+        table: the steps.
+        loop: what can measure further; None for what cannot.
+    """
+
+    def __init__(self, name: str, table: StepTable, loop: object | None = None) -> None:
+        self.name = name
+        self.table = table
+        self.loop = loop
+        self._breakdown: Breakdown | None = None
+
+    def add(self, table: StepTable) -> None:
+        """Count these steps as well."""
+        self.table = StepTable.concatenate([self.table, table])
+        self._breakdown = None
+
+    @property
+    def breakdown(self) -> Breakdown:
+        """The stages of the steps that count."""
+        if self._breakdown is None:
+            self._breakdown = break_down(self.table)
+        return self._breakdown
 
     @property
     def steps(self) -> int:
@@ -99,19 +125,16 @@ class Measurement:
         """Part of the step that a stage holds, 0 to 1.
 
         Raises:
+            InputError: there is no such stage.
             LookupError: the stage was not observed: absent is not zero.
         """
-        finding = self.breakdown.stages[Stage(stage)]
-        if finding is None:
-            seen = ", ".join(s.value for s, found in self.breakdown.stages.items() if found)
-            raise LookupError(f"stage {stage} was not observed; observed: {seen}")
-        return _quantity(finding.share, "share")
+        return _quantity(self.finding(stage).share, "share")
 
     def cost(self, stage: str) -> Quantity:
         """Mean time that a stage takes in a step, in ns.
 
         Raises:
-            LookupError: the stage was not observed: absent is not zero.
+            InputError, LookupError: see `share`.
         """
         share, step = self.share(stage), self.step_time
         return Quantity(
@@ -121,6 +144,38 @@ class Measurement:
             "ns",
             share.blocks,
         )
+
+    def finding(self, stage: str) -> StageFinding:
+        """What was found of a stage.
+
+        Raises:
+            InputError, LookupError: see `share`.
+        """
+        finding = self.breakdown.stages[stage_named(stage)]
+        if finding is None:
+            seen = ", ".join(s.value for s, found in self.breakdown.stages.items() if found)
+            raise LookupError(
+                f"stage {Stage(stage).value} was not observed in {self.name}; observed: {seen}"
+            )
+        return finding
+
+    def __repr__(self) -> str:
+        if self.breakdown.mean_step_ns is None:
+            return f"<profkit measurement {self.name}: no step>"
+        return f"<profkit measurement {self.name}: {self.steps} steps, {self.step_time!r} each>"
+
+
+def stage_named(name: str) -> Stage:
+    """The stage of that name.
+
+    Raises:
+        InputError: there is none.
+    """
+    try:
+        return Stage(name)
+    except ValueError:
+        known = ", ".join(stage.value for stage in STAGES)
+        raise InputError(f"unknown stage {name!r}: use one of {known}") from None
 
 
 def _quantity(estimate: Estimate, unit: str) -> Quantity:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from ..schema.decision import Decision
+from ..schema.decision import Decision, Outcome
 from ..schema.stage import STAGES, Stage
-from .statistics import Values, share_beside, share_of_sums, widen_share_between_processes
+from .statistics import Values, share_excess, share_of_sums, widen_share_between_processes
 
 SHARE_ERROR_RATE = 0.005
 """Chance, over all looks, to call a share beyond a limit that it equals."""
@@ -41,6 +41,7 @@ def judge_shares(
             )
             continue
         estimate = widen_share_between_processes(share_of_sums(parts, steps), processes)
-        outcome = share_beside(parts, steps, limit, SHARE_ERROR_RATE / looks, processes)
+        excess = share_excess(parts, steps, limit, processes)
+        outcome = Outcome.INCONCLUSIVE if excess is None else excess.side(SHARE_ERROR_RATE / looks)
         decisions.append(Decision(f"share of {stage.value}", "share", estimate, limit, outcome))
     return tuple(decisions), tuple(gaps)

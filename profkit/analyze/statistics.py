@@ -31,11 +31,10 @@ BETWEEN_PROCESS_DEGREES = 12
 OUTLIER_SD = 3.5
 DRIFT_LEVEL = 0.01
 RESAMPLES = 2000
-"""For an interval at `CONFIDENCE`; a surer one lies further out and takes more of them."""
-MOST_RESAMPLES = 20_000
-PICKS_AT_ONCE = 1 << 20
 MIN_BLOCKS = 4
 """Fewer blocks than that carry no interval: a resample of three values has ten outcomes."""
+DECISION_ERROR = 0.01
+"""Chance that a value which equals its limit is called above it, or below, over all looks."""
 
 
 def summarize(durations_ns: Int64Array) -> Summary | None:
@@ -78,80 +77,44 @@ def weighted_median(values: Values, weights: Values) -> Values:
     return median
 
 
-def share_of_sums(parts: Values, wholes: Values, confidence: float = CONFIDENCE) -> Estimate:
+def share_of_sums(parts: Values, wholes: Values) -> Estimate:
     """Ratio of two sums over blocks, with an interval from resampling the blocks.
 
     Args:
         parts, wholes: (b,) one pair a block; wholes are positive.
-        confidence: of the interval, 0 to 1.
     Source: ratio estimator, bootstrapped by block; the interval is widened for few blocks by
         the t quantile and sqrt(b / (b - 1)), after Hesterberg, What Teachers Should Know
-        About the Bootstrap (2015), section 3.2.
+        About the Bootstrap (2015), section 3.2. The wider of its percentile and its t interval
+        is taken at either end, within what single blocks show: with rare long waits in a few
+        blocks the former alone covered 92.8 % where 95 % were meant (1,200 simulated loops).
     """
     count = int(parts.size)
     value = float(parts.sum() / wholes.sum())
     if count < MIN_BLOCKS:
         return Estimate(value, None, None, count)
-    reach = float(special.stdtrit(count - 1, (1 + confidence) / 2)) * math.sqrt(count / (count - 1))
-    resamples = min(MOST_RESAMPLES, round(RESAMPLES * (1 - CONFIDENCE) / (1 - confidence)))
-    level = float(special.ndtr(reach))
-    ratios = _resampled_shares(parts, wholes, resamples)
+    picks = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+    ratios = parts[picks].sum(axis=1) / wholes[picks].sum(axis=1)
+    wide = float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(count / (count - 1))
+    level = special.ndtr(wide)
     low, high = np.quantile(ratios, (1 - level, level))
+    reach, each = wide * float(ratios.std()), parts / wholes
+    low = min(low, max(value - reach, each.min()))
+    high = max(high, min(value + reach, each.max()))
     return Estimate(value, float(min(low, value)), float(max(high, value)), count)
 
 
-def _resampled_shares(parts: Values, wholes: Values, resamples: int) -> Values:
-    draw, count, found = np.random.default_rng(0), int(parts.size), []
-    at_once = max(1, PICKS_AT_ONCE // count)
-    for first in range(0, resamples, at_once):
-        picks = draw.integers(count, size=(min(at_once, resamples - first), count))
-        found.append(parts[picks].sum(axis=1) / wholes[picks].sum(axis=1))
-    return np.concatenate(found)
-
-
-def share_beside(
-    parts: Values, wholes: Values, limit: float, error_rate: float, processes: int = 1
-) -> Outcome:
-    """On which side of a limit a share lies.
-
-    Args:
-        parts, wholes: see `share_of_sums`.
-        limit: 0 to 1.
-        error_rate: chance, 0 to 1, to call it above (or below) where it equals the limit.
-        processes: process instances that the blocks come from.
-
-    Returns:
-        Inconclusive of so few blocks that all of them may lie on the wrong side by chance.
-    Source: the blocks' range covers their median but for a chance of 2^(1 - b): Thompson (1936);
-        no resample leaves it.
-    """
-    confidence = 1 - 2 * error_rate
-    if 2.0 ** (1 - int(parts.size)) > 2 * error_rate:
-        return Outcome.INCONCLUSIVE
-    share = share_of_sums(parts, wholes, confidence)
-    share = widen_share_between_processes(share, processes, confidence)
-    if share.low is None or share.high is None or share.low <= limit <= share.high:
-        return Outcome.INCONCLUSIVE
-    return Outcome.ABOVE if share.low > limit else Outcome.BELOW
-
-
-def widen_share_between_processes(
-    share: Estimate, processes: int, confidence: float = CONFIDENCE
-) -> Estimate:
+def widen_share_between_processes(share: Estimate, processes: int) -> Estimate:
     """A share measured in some process instances, with the spread between instances added.
 
     Args:
-        share: with an interval of that confidence.
+        share: with its interval.
         processes: how many there were.
-        confidence: 0 to 1.
-    Source: a stage and the rest of the step each differ between instances as steps do, so the
-        log-odds differ as the log-ratio of two instances does; two independent errors add as
-        squares.
+    Source: see `share_excess`; two independent errors add as squares.
     """
     if share.low is None or share.high is None:
         return share
     error = BETWEEN_PROCESS_LOG_SD / math.sqrt(processes) * share.value * (1 - share.value)
-    reach = float(special.ndtri((1 + confidence) / 2)) * error
+    reach = float(special.ndtri((1 + CONFIDENCE) / 2)) * error
     return Estimate(
         share.value,
         max(0.0, share.value - math.hypot(share.value - share.low, reach)),
@@ -365,6 +328,24 @@ def unpaired_ratio(numerator: LogTime, denominator: LogTime) -> LogRatio:
     return LogRatio(center, error, degrees, min(numerator.blocks, denominator.blocks))
 
 
+def ratio_of_means(numerators: Values, denominators: Values) -> LogRatio | None:
+    """The ratio of two means of blocks that did not take turns, as of two measurements.
+
+    Args:
+        numerators: (b,) e.g. mean step time of each block.
+        denominators: (c,) likewise.
+
+    Returns:
+        None where either has fewer than `MIN_BLOCKS` blocks, or its mean is not positive.
+    """
+    if not (numerators.sum() > 0 and denominators.sum() > 0):
+        return None
+    over, under = (
+        log_mean_time(values, np.ones(values.size)) for values in (numerators, denominators)
+    )
+    return None if over is None or under is None else unpaired_ratio(over, under)
+
+
 def adjust_for_number(p_values: Values) -> Values:
     """p-values of several tests, raised so that the chance of any false finding is bounded.
 
@@ -507,3 +488,87 @@ def split_evenly(length: int, pieces: int) -> Sequence[tuple[int, int]]:
     pieces = max(1, min(pieces, length))
     bounds = [round(i * length / pieces) for i in range(pieces + 1)]
     return list(zip(bounds, bounds[1:], strict=False))
+
+
+# Looks and sides -------------------------------------------------------------------------------
+
+
+def error_of_look(looks: int, total: float = DECISION_ERROR) -> float:
+    """Chance of a wrong decision that each of several looks at growing data may have.
+
+    Args:
+        looks: the most that there will be, at least 1.
+        total: chance over all of them, 0 to 1.
+    Source: Bonferroni's inequality: it holds however the looks depend on each other.
+    """
+    return total / looks
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """How far a share lies above what it is held against, and how sure that is.
+
+    Attributes:
+        center: the difference, as a part of the step.
+        error: its standard error, the spread between process instances included.
+        degrees: of freedom of that error.
+        blocks: that it rests on.
+    """
+
+    center: float
+    error: float
+    degrees: float
+    blocks: int
+
+    def side(self, error_rate: float) -> Outcome:
+        """On which side of nothing it lies; `error_rate` as in `LogRatio.beside`."""
+        reach = float(special.stdtrit(self.degrees, 1 - error_rate)) * self.error
+        if abs(self.center) <= reach:
+            return Outcome.INCONCLUSIVE
+        return Outcome.ABOVE if self.center > 0 else Outcome.BELOW
+
+
+def share_excess(parts: Values, wholes: Values, limit: float, processes: int = 1) -> Excess | None:
+    """How far a share lies above a limit; None of fewer than `MIN_BLOCKS` blocks.
+
+    Args:
+        parts, wholes: (b,) one pair a block, in the order of time; wholes are positive.
+        limit: 0 to 1.
+        processes: instances that the blocks come from.
+    Source: ratio estimator with its linearized variance: Cochran, Sampling Techniques (1977),
+        section 6.4; see `independent_part` for blocks that resemble their neighbours. That two
+        instances of identical code differ moves a share `s` by `s * (1 - s)` times their log-ratio.
+    """
+    share = float(parts.sum() / wholes.sum())
+    return _excess(parts, wholes, limit, share * (1 - share), processes)
+
+
+def dominance(parts: Values, others: Values, wholes: Values) -> Excess | None:
+    """How much larger one share is than another; None of fewer than `MIN_BLOCKS` blocks.
+
+    Args:
+        parts, others, wholes: (b,) one triple a block, in the order of time.
+    Source: as `share_excess`, of the difference, block by block: two stages that a slow moment
+        meets alike move together, which two separate intervals would not know.
+    """
+    both = float((parts.sum() + others.sum()) / wholes.sum())
+    return _excess(parts - others, wholes, 0.0, both / 2, 1)
+
+
+def _excess(
+    parts: Values, wholes: Values, limit: float, leverage: float, processes: int
+) -> Excess | None:
+    count = int(wholes.size)
+    if count < MIN_BLOCKS:
+        return None
+    share = float(parts.sum() / wholes.sum())
+    # What is left of a block once its length is taken out, which may drift.
+    rest = parts - share * wholes
+    independent = count * independent_part(rest)
+    within = float(rest.std(ddof=1)) / math.sqrt(independent) / float(wholes.mean())
+    own = max(1.0, independent - 1)
+    between = leverage * BETWEEN_PROCESS_LOG_SD / math.sqrt(processes)
+    if within == between == 0:  # a stage that holds all of every block, or nothing of any
+        return Excess(share - limit, 0.0, own, count)
+    error, degrees = _joined((within, own), (between, BETWEEN_PROCESS_DEGREES))
+    return Excess(share - limit, error, degrees, count)

@@ -24,7 +24,7 @@ def hook_compiler(hooks: Hooks) -> None:
     def fail(error: Exception) -> None:
         hooks.gaps.append(f"torch.compile may trace functions of profkit: {error!r}")
 
-    when_imported(_RULES, hide, fail)
+    hooks.on_uninstall(when_imported(_RULES, hide, fail))
 
 
 def _hide(hooks: Hooks, rules: Any) -> None:

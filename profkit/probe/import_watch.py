@@ -13,11 +13,11 @@ from ..interruption import pass_on
 
 _IMPORT_SYSTEM = "<frozen importlib._bootstrap>"
 
-Act = Callable[[ModuleType], None]
+Act = Callable[[ModuleType], object]
 Failed = Callable[[Exception], None]
 
 
-def when_imported(name: str, act: Act, failed: Failed | None = None) -> None:
+def when_imported(name: str, act: Act, failed: Failed | None = None) -> Callable[[], None]:
     """Call `act(module)` as soon as a module has been imported; at once if it already is.
 
     `act` runs in the importing thread, before the `import` statement goes on. An import that
@@ -29,6 +29,9 @@ def when_imported(name: str, act: Act, failed: Failed | None = None) -> None:
         act: called once, with what stands in `sys.modules`.
         failed: told what `act` raised, or why the module cannot be watched: the import goes on
             in any case. None writes one line on stderr.
+
+    Returns:
+        Stops waiting; does nothing afterwards.
     """
     watch = _Watch(name, act, failed)
     module = sys.modules.get(name)
@@ -38,6 +41,7 @@ def when_imported(name: str, act: Act, failed: Failed | None = None) -> None:
         watch.fail(ImportError(f"{name} is just being imported: too late to see the end of it"))
     else:
         watch.tell(module)
+    return lambda: _FINDER.discard(watch)
 
 
 def find_spec(
@@ -92,6 +96,20 @@ class _Finder(importlib.abc.MetaPathFinder):
             if self not in sys.meta_path:
                 sys.meta_path.insert(0, self)
 
+    def discard(self, watch: _Watch) -> None:
+        with self._lock:
+            waiting = self._waiting.get(watch.name, [])
+            if watch in waiting:
+                waiting.remove(watch)
+            if not waiting:
+                self._waiting.pop(watch.name, None)
+            self._leave_if_idle()
+
+    def _leave_if_idle(self) -> None:
+        if not self._waiting:
+            # A new list: another thread may be going through the old one.
+            sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
+
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
@@ -110,9 +128,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def imported(self, name: str, module: ModuleType) -> None:
         with self._lock:
             watches = self._waiting.pop(name, [])
-            if not self._waiting:
-                # A new list: another thread may be going through the old one.
-                sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
+            self._leave_if_idle()
         for watch in watches:
             watch.tell(sys.modules.get(name, module))
 

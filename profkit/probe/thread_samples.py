@@ -110,8 +110,12 @@ class ThreadSamples:
         # From the beginning and not from the sample before: being late does not add up.
         return self._began_s + (sample + sample * _GOLDEN % 1) * self._period_s
 
+    def _see(self) -> _Stack:
+        """The stack of the sampled thread; nothing if it is gone."""
+        return _stack_of(self._ident)
+
     def _take(self) -> None:
-        stack = _stack_of(self._ident)
+        stack = self._see()
         late_s = time.monotonic() - self._began_s
         due = min(self._wanted, max(self._taken + 1, int(late_s / self._period_s)))
         if stack:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from profkit.analyze.share_limits import judge_shares
-from profkit.analyze.statistics import share_beside, widen_share_between_processes
+from profkit.analyze.statistics import Values, share_excess, widen_share_between_processes
 from profkit.errors import InputError
 from profkit.schema.budget import Budget
 from profkit.schema.decision import Outcome
@@ -171,26 +171,31 @@ def test_shares_are_judged_by_their_limits() -> None:
     assert "transfer" in gaps[0]
 
 
+def side(parts: Values, wholes: Values, limit: float, processes: int = 1) -> Outcome:
+    excess = share_excess(parts, wholes, limit, processes)
+    assert excess is not None
+    return excess.side(0.005)
+
+
 def test_a_share_at_its_limit_is_hardly_ever_called_above_or_below() -> None:
     wrong = sum(
-        share_beside(*blocks(0.3, 20, seed), 0.3, 0.005) is not Outcome.INCONCLUSIVE
-        for seed in range(400)
+        side(*blocks(0.3, 20, seed), 0.3) is not Outcome.INCONCLUSIVE for seed in range(400)
     )
     assert wrong <= 11  # 4 are expected; more than 11 come up once in 1,000 times
 
 
 def test_a_share_far_from_its_limit_is_told_and_few_blocks_tell_nothing() -> None:
     parts, wholes = blocks(0.3, 20, 1)
-    assert share_beside(parts, wholes, 0.2, 0.005) is Outcome.ABOVE
-    assert share_beside(parts, wholes, 0.4, 0.005) is Outcome.BELOW
-    assert share_beside(parts[:7], wholes[:7], 0.2, 0.005) is Outcome.INCONCLUSIVE
+    assert side(parts, wholes, 0.2) is Outcome.ABOVE
+    assert side(parts, wholes, 0.4) is Outcome.BELOW
+    assert share_excess(parts[:3], wholes[:3], 0.2) is None
 
 
 def test_blocks_of_few_processes_do_not_tell_what_processes_differ_by() -> None:
     # All blocks alike: what is left is what other process instances would show.
     parts, wholes = np.full(50, 0.5), np.ones(50)
-    assert share_beside(parts, wholes, 0.505, 0.005, processes=1) is Outcome.INCONCLUSIVE
-    assert share_beside(parts, wholes, 0.505, 0.005, processes=100) is Outcome.BELOW
-    assert share_beside(parts, wholes, 0.53, 0.005, processes=1) is Outcome.BELOW
+    assert side(parts, wholes, 0.505, processes=1) is Outcome.INCONCLUSIVE
+    assert side(parts, wholes, 0.505, processes=100) is Outcome.BELOW
+    assert side(parts, wholes, 0.53, processes=1) is Outcome.BELOW
     none = Estimate(0.5, None, None, 2)
     assert widen_share_between_processes(none, 1) == none

@@ -1,10 +1,21 @@
+import re
 import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
 import profkit
+from fake_bench import FakeLoop
+from profkit import terms
 from profkit.analyze.quantity import Quantity
 from profkit.errors import InputError
+
+
+@pytest.fixture(autouse=True)
+def apart() -> Iterator[None]:
+    """What is measured here is none of this test run's own."""
+    with terms.under(terms.Terms()):
+        yield
 
 
 def spin(seconds: float) -> None:
@@ -91,3 +102,38 @@ def test_without_an_interval_nothing_is_claimed_and_the_reason_is_shown() -> Non
     assert not unsure < 1e12
     assert repr(unsure) == "<5 ms, no interval: only 3 blocks>"
     assert repr(quantity(4e6, 5e6, 6e6)) == "<5 ms, 95 % 4 to 6, 12 blocks>"
+
+
+def test_a_measurement_says_in_short_what_it_is() -> None:
+    def train(batch: int) -> None:
+        spin(0.001)
+
+    found = profkit.measure(train, range(9), steps=30, warmup=1)
+    assert re.fullmatch(r"<profkit measurement train: 30 steps, <.* ms, .*> each>", repr(found))
+
+
+def test_what_is_left_of_a_warm_up_is_left_out_and_made_up_for(
+    fake_loop: Callable[..., FakeLoop],
+) -> None:
+    loop = fake_loop(wait_ms=1, work_ms=1)
+
+    def step(batch: int) -> None:
+        loop(batch)
+        if loop.steps <= 12:
+            loop._time.pass_ns(20_000_000)
+
+    found = profkit.measure(step, loop, steps=60, warmup=2)
+    assert found.breakdown.warmup == 2 + 12  # ten that were cold, in blocks of three
+    assert found.steps == 60
+    assert found.step_time < 2.2e6
+
+
+def test_intervals_of_shares_cover_the_truth_as_often_as_they_say(
+    fake_loop: Callable[..., FakeLoop],
+) -> None:
+    covered, trials = 0, 400
+    for seed in range(trials):
+        loop = fake_loop(wait_ms=2, work_ms=8, noise=0.4, seed=seed)
+        share = profkit.measure(loop, loop, steps=100, warmup=2).share("dataloader")
+        covered += share.low <= 0.2 <= share.high
+    assert 0.92 <= covered / trials <= 0.98
