@@ -18,7 +18,7 @@ from .instance import Launch
 from .order import CheckOrder
 from .places import Place, Places, VersionOrder, VersionPlaces, places
 
-RESERVE_S = 3.0
+RESERVE_S = 4.0
 """Of the time of a check, for ending what was started."""
 WARMUP_STEPS = 10
 _SEED = 1
