@@ -1,5 +1,6 @@
 """Processes that want the cores now and then, as other jobs on a CI machine do."""
 
+import os
 import random
 import subprocess
 import sys
@@ -25,9 +26,9 @@ def neighbours(count: int) -> Iterator[None]:
 
 
 def spin_in_bursts(seed: int) -> None:
-    """Spin and rest in turns, each for 0.2 to 1.5 s."""
-    draw = random.Random(seed)
-    while True:
+    """Spin and rest in turns, each for 0.2 to 1.5 s, while the one that asked for it lives."""
+    draw, parent = random.Random(seed), os.getppid()
+    while os.getppid() == parent:
         end = time.monotonic() + draw.uniform(SHORTEST_BURST_S, LONGEST_BURST_S)
         while time.monotonic() < end:
             pass
