@@ -124,6 +124,7 @@ class LoopClock(StageClock):
         self._between = between
         # When that is due. Loops that end hand their steps on as well, which may be more often.
         self._rest_ns = 0
+        self._put_off = False
         self._sticky = 0
         self._owner = 0
         self.serial = 0
@@ -328,6 +329,8 @@ class LoopClock(StageClock):
             return True
         # A step without a loader that is open is none: nobody will close it.
         self._abandon()
+        if self._put_off:
+            self._rest()
         if key == self._left:
             self._believed = key
         self._owner = key
@@ -388,6 +391,8 @@ class LoopClock(StageClock):
 
     def begin(self) -> None:
         """Something is done outside of any step: without a loader, this opens the first one."""
+        if self._put_off:
+            self._rest()
         self._first = True
         self._open(BEGIN)
         # When it really began, nobody saw.
@@ -563,12 +568,19 @@ class LoopClock(StageClock):
         is_enough = self.trained_steps == self._limit
         is_due = end >= self._rest_ns or len(self._events) >= self._capacity
         if is_enough or (rests and is_due):
-            self.flush()
-            self._rest_ns = self._due
-            self._between()
+            self._rest()
+        elif is_due:
+            self._put_off = True
         if is_enough:
             self.stop()
             self._enough()
+
+    def _rest(self) -> None:
+        """What is due between two steps."""
+        self._put_off = False
+        self.flush()
+        self._rest_ns = self._due
+        self._between()
 
     def _abandon(self) -> None:
         """Forget what is open, and the loop that it belongs to."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import ProbeError
+from ..interruption import pass_on
 
 _SAMPLING = "Sampling process"
 _PR_SET_PTRACER = 0x59616D61
@@ -175,8 +176,8 @@ def _set_ptracer(tracer: int) -> None:
         return
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PTRACER, ctypes.c_ulong(tracer), 0, 0, 0)
-    except Exception:  # a libc without it: py-spy's own message then says what is missing
-        return
+    except Exception as error:  # a libc without it: py-spy's own message says what is missing
+        pass_on(error)
 
 
 def read_log(log: IO[bytes]) -> str:

@@ -190,6 +190,7 @@ class SampleWindows:
             )
             self.source = PY_SPY
         except ProbeError as error:
+            pass_on(error)
             self._fall_back(str(error))
 
     def _path(self, source: str) -> Path:

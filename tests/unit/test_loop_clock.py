@@ -557,6 +557,22 @@ def test_evaluation_does_not_count_towards_enough() -> None:
     assert told == [1]
 
 
+def test_what_is_due_between_steps_comes_though_every_loop_is_left_after_a_batch() -> None:
+    """Not in the finalizer that tells so, out of which nothing could raise."""
+    told: list[bool] = []
+    loop = ScriptedLoop(period_ns=100, between=lambda: told.append(leaving))
+    leaving = False
+    for _ in range(20):
+        batches = loop.loader(range(5))
+        next(batches)
+        loop.train(30, 30, 0)
+        leaving = True
+        batches.close()  # type: ignore[attr-defined]
+        leaving = False
+    assert 5 <= len(told) <= 20
+    assert not any(told)
+
+
 def test_what_is_due_between_steps_runs_after_each_flush_in_the_loops_thread() -> None:
     threads: list[int] = []
     loop = ScriptedLoop(period_ns=100, between=lambda: threads.append(threading.get_ident()))
