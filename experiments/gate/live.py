@@ -16,6 +16,7 @@ from .neighbours import neighbours
 PROGRAM = "experiments.gate.program"
 LIMIT = "5%"
 MAX_TIME_S = 60
+TRUTH_PAIRS = 80
 OUTCOMES = {0: "within", 1: "regression", 3: "inconclusive"}
 LOOPS = {
     "FastMLP, in memory": ("--batch-size", "512"),
@@ -31,10 +32,11 @@ class Case:
 
     Attributes:
         loop: key of `LOOPS`.
-        slower: true ratio of the steps, new over base.
+        slower: factor that the new version's steps are made longer by; see `true_ratios`.
         busy: neighbours that spin in bursts meanwhile.
         number: tells cases of one kind apart.
         limit: of `--max-regression`.
+        rare: only each so manieth step is slower.
     """
 
     loop: str
@@ -42,13 +44,27 @@ class Case:
     busy: int
     number: int
     limit: str = LIMIT
+    rare: int = 1
 
     @property
     def key(self) -> str:
         """Fit for the name of a directory."""
         loop = list(LOOPS).index(self.loop)
         kind = "live" if self.limit == LIMIT else "record"
-        return f"{kind}-{loop}-{self.slower:g}-busy{self.busy}-{self.number}"
+        rare = f"-rare{self.rare}" if self.rare > 1 else ""
+        return f"{kind}-{loop}-{self.slower:g}{rare}-busy{self.busy}-{self.number}"
+
+
+def true_ratios(loop: str, slower: float, root: Path) -> list[float]:
+    """By how much a loop's steps really are longer, pair by pair, measured now or before."""
+    kept = root / f"truth-{list(LOOPS).index(loop)}-{slower:g}.json"
+    if not kept.is_file():
+        words = ["-m", PROGRAM, *LOOPS[loop], "--slower", str(slower), "--pairs", str(TRUTH_PAIRS)]
+        done = subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(done.stdout)
+    found: list[float] = json.loads(kept.read_text())
+    return found
 
 
 def run_case(case: Case, root: Path) -> dict[str, Any]:
@@ -64,7 +80,7 @@ def run_case(case: Case, root: Path) -> dict[str, Any]:
         *(sys.executable, "-m", "profkit", "check", "--base", shlex.join(["-m", *base])),
         *("--max-regression", case.limit, "--max-time", f"{MAX_TIME_S}s"),
         *("--out", str(out), "--force"),
-        *("-m", "--", *base, "--slower", str(case.slower)),
+        *("-m", "--", *base, "--slower", str(case.slower), "--rare", str(case.rare)),
     ]
     with neighbours(case.busy):
         began = time.monotonic()
@@ -78,17 +94,19 @@ def run_case(case: Case, root: Path) -> dict[str, Any]:
     return found
 
 
-def cases(counts: Sequence[tuple[float, int, int]], limit: str = LIMIT) -> list[Case]:
+def cases(
+    counts: Sequence[tuple[float, int, int]], limit: str = LIMIT, rare: int = 1
+) -> list[Case]:
     """Cases in turn over the loops and kinds, so that the hours of the day meet all alike.
 
     Args:
         counts: for each kind its ratio, its neighbours, and how many.
-        limit: of `--max-regression`.
+        limit, rare: see `Case`.
     """
     loops = list(LOOPS)
     found = []
     for number in range(max(count for *_, count in counts)):
         for slower, busy, count in counts:
             if number < count:
-                found.append(Case(loops[number % len(loops)], slower, busy, number, limit))
+                found.append(Case(loops[number % len(loops)], slower, busy, number, limit, rare))
     return found

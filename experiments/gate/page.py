@@ -1,7 +1,7 @@
 """The page about the gate: live checks, and thousands resampled from what they recorded."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -23,8 +23,14 @@ BUSY = {0: "quiet", 1: "one neighbour", 2: "two neighbours"}
 Found = Sequence[tuple[Case, dict[str, Any]]]
 
 
-def write_page(found: Found) -> list[str]:
-    """The lines of the page."""
+def write_page(found: Found, slower: float, truth: Mapping[str, Sequence[float]]) -> list[str]:
+    """The lines of the page.
+
+    Args:
+        found: cases, and what their checks found.
+        slower: factor of the slower version.
+        truth: what it really does to each loop, pair by pair.
+    """
     first = found[0][1]
     hardware = first["environment"]["hardware"]
     versions = ", ".join(
@@ -45,9 +51,31 @@ def write_page(found: Found) -> list[str]:
         + "), one intra-op thread, three processes of each version",
         "- neighbours: processes that spin and rest in turns, 0.2 to 1.5 s each",
         "",
-        *_live([one for one in found if one[0].limit == LIMIT]),
+        *_truth(slower, truth),
+        *_live([one for one in found if one[0].limit == LIMIT and one[0].rare == 1]),
+        *_rare([one for one in found if one[0].rare > 1]),
         *_resampled([one for one in found if one[0].limit != LIMIT]),
     ]
+
+
+def _truth(slower: float, truth: Mapping[str, Sequence[float]]) -> list[str]:
+    lines = [
+        f"## What the factor {slower:g} does to the steps",
+        "",
+        "Measured without profkit: both versions in one process, in pairs of blocks of random "
+        "order, the machine quiet. Ratio of a pair: median (quartiles), and the median's 95 % "
+        "interval by order statistics.",
+        "",
+        "| program | pairs | ratio | interval |",
+        "|---|---:|---:|---:|",
+    ]
+    for loop, ratios in truth.items():
+        median = stats.quantile_test(ratios, q=1, p=0.5).confidence_interval(0.95)
+        lines.append(
+            f"| {loop} | {len(ratios)} | {spread(ratios, 4)} "
+            f"| {median.low:.3f} to {median.high:.3f} |"
+        )
+    return [*lines, ""]
 
 
 def _live(found: Found) -> list[str]:
@@ -56,7 +84,7 @@ def _live(found: Found) -> list[str]:
         "",
         "Bounds are one-sided 95 % (Clopper and Pearson) on the share of regressions called.",
         "",
-        "| true ratio | machine | checks | within | regression | inconclusive | regressions, bound "
+        "| factor | machine | checks | within | regression | inconclusive | regressions, bound "
         "| wall s | measured ratio |",
         "|---:|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
@@ -79,6 +107,28 @@ def _live(found: Found) -> list[str]:
                 f"| {count['inconclusive']} | {bound} | {spread(walls, 2)}, max {max(walls):.0f} "
                 f"| {spread(ratios, 4)} |"
             )
+    return [*lines, ""]
+
+
+def _rare(found: Found) -> list[str]:
+    rare, slower = found[0][0].rare, found[0][0].slower
+    outcomes = Counter(facts["case"]["outcome"] for _, facts in found)
+    lines = [
+        f"## Live checks, only one step in {rare} takes {slower:g} times as long",
+        "",
+        f"A typical step is the same; all of them together take {100 * (slower - 1) / rare:.0f} % "
+        f"longer. {len(found)} checks: "
+        + ", ".join(f"{n} {name}" for name, n in outcomes.items())
+        + ".",
+        "",
+        "| limit that was judged | below | above | not clear | ratio measured |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name in dict.fromkeys(one["what"] for _, facts in found for one in facts["decisions"]):
+        judged = [one for _, facts in found for one in facts["decisions"] if one["what"] == name]
+        sides = Counter(one["outcome"] for one in judged)
+        counts = " | ".join(str(sides[one.value]) for one in Outcome)
+        lines.append(f"| {name} | {counts} | {spread([one['value'] for one in judged])} |")
     return [*lines, ""]
 
 

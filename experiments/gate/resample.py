@@ -10,9 +10,9 @@ from profkit.analyze.gate import judge, without_warm_up
 from profkit.schema.budget import Budget
 from profkit.schema.decision import Outcome
 from profkit.schema.gate import BlockPair, Round
+from profkit.verify.duel import LOOKS
 
 PAIRS = 3
-LOOKS = (1 / 12, 1 / 6, 1 / 3, 2 / 3, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

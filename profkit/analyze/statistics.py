@@ -81,10 +81,11 @@ def share_of_sums(parts: Values, wholes: Values) -> Estimate:
     """Ratio of two sums over blocks, with an interval from resampling the blocks.
 
     Args:
-        parts, wholes: (b,) one pair a block; wholes are positive.
+        parts, wholes: (b,) one pair a block, in the order of time; wholes are positive.
     Source: ratio estimator, bootstrapped by block; the interval is widened for few blocks by
         the t quantile and sqrt(b / (b - 1)), after Hesterberg, What Teachers Should Know
-        About the Bootstrap (2015), section 3.2. The wider of its percentile and its t interval
+        About the Bootstrap (2015), section 3.2, and for blocks that resemble their neighbours
+        (see `independent_part`). The wider of its percentile and its t interval
         is taken at either end, within what single blocks show: with rare long waits in a few
         blocks the former alone covered 92.8 % where 95 % were meant (1,200 simulated loops).
     """
@@ -94,7 +95,9 @@ def share_of_sums(parts: Values, wholes: Values) -> Estimate:
         return Estimate(value, None, None, count)
     picks = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
     ratios = parts[picks].sum(axis=1) / wholes[picks].sum(axis=1)
-    wide = float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(count / (count - 1))
+    independent = count * independent_part(parts - value * wholes)
+    degrees = max(1.0, independent - 1)
+    wide = float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(count / degrees)
     level = special.ndtr(wide)
     low, high = np.quantile(ratios, (1 - level, level))
     reach, each = wide * float(ratios.std()), parts / wholes
