@@ -30,7 +30,12 @@ BETWEEN_PROCESS_DEGREES = 12
 """Degrees of freedom that this prior counts for beside what a run itself shows."""
 OUTLIER_SD = 3.5
 DRIFT_LEVEL = 0.01
+DRIFT_POINTS = 200
+"""Moments at which a trend is looked at, at most: a slope between any two of n values takes n² of
+memory, 54 GB for the rounds of an hour; and long runs resemble each other less than neighbours."""
 RESAMPLES = 2000
+DRAWN_AT_ONCE = 1 << 20
+"""Numbers that a resampling holds at a time, so that its memory does not grow with the blocks."""
 MIN_BLOCKS = 4
 """Fewer blocks than that carry no interval: a resample of three values has ten outcomes."""
 DECISION_ERROR = 0.01
@@ -92,8 +97,7 @@ def share_of_sums(parts: Values, wholes: Values) -> Estimate:
     value = float(parts.sum() / wholes.sum())
     if count < MIN_BLOCKS:
         return Estimate(value, None, None, count)
-    picks = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
-    ratios = parts[picks].sum(axis=1) / wholes[picks].sum(axis=1)
+    ratios = _resampled(parts, wholes)
     wide = float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(count / (count - 1))
     level = special.ndtr(wide)
     low, high = np.quantile(ratios, (1 - level, level))
@@ -101,6 +105,18 @@ def share_of_sums(parts: Values, wholes: Values) -> Estimate:
     low = min(low, max(value - reach, each.min()))
     high = max(high, min(value + reach, each.max()))
     return Estimate(value, float(min(low, value)), float(max(high, value)), count)
+
+
+def _resampled(parts: Values, wholes: Values) -> Values:
+    """(`RESAMPLES`,) ratios of the sums over as many blocks, drawn again with replacement."""
+    count = int(parts.size)
+    draw, found = np.random.default_rng(0), []
+    rows = max(1, DRAWN_AT_ONCE // count)
+    for done in range(0, RESAMPLES, rows):
+        picks = draw.integers(count, size=(min(rows, RESAMPLES - done), count))
+        found.append(parts[picks].sum(axis=1) / wholes[picks].sum(axis=1))
+    ratios: Values = np.concatenate(found)
+    return ratios
 
 
 def widen_share_between_processes(share: Estimate, processes: int) -> Estimate:
@@ -163,10 +179,7 @@ class LogRatio:
             limit: a ratio, above 0.
             error_rate: chance, 0 to 1, to call it above (or below) where it equals the limit.
         """
-        z = (self.center - math.log(limit)) / self.error
-        if abs(z) <= float(special.stdtrit(self.degrees, 1 - error_rate)):
-            return Outcome.INCONCLUSIVE
-        return Outcome.ABOVE if z > 0 else Outcome.BELOW
+        return _side(self.center - math.log(limit), self.error, self.degrees, error_rate)
 
     @property
     def p_value(self) -> float:
@@ -386,6 +399,14 @@ def _between_instances(logs: Values, instances: Int64Array) -> tuple[float, floa
     return math.sqrt(variance / len(pairs)), degrees
 
 
+def _side(center: float, error: float, degrees: float, error_rate: float) -> Outcome:
+    """On which side of 0 a value lies that has such an error; what is not known lies on none."""
+    reach = float(special.stdtrit(degrees, 1 - error_rate)) * error
+    if not abs(center) > reach:  # NaN as well
+        return Outcome.INCONCLUSIVE
+    return Outcome.ABOVE if center > 0 else Outcome.BELOW
+
+
 def _joined(*parts: tuple[float, float]) -> tuple[float, float]:
     """A standard error made of independent ones, and its degrees of freedom.
 
@@ -451,17 +472,20 @@ def drift(values: Values) -> float | None:
     Args:
         values: (n,) in the order of time; for logarithms the result is a log-ratio.
     Source: slope: Theil (1950) and Sen (1968); that there is one: Kendall's rank correlation
-        with time at the 1 % level (Mann, 1945).
+        with time at the 1 % level (Mann, 1945); of more than `DRIFT_POINTS` values, both of the
+        medians of as many equal runs of them.
     """
-    count = int(values.size)
-    if count < 2 * MIN_BLOCKS:
+    if values.size < 2 * MIN_BLOCKS:
         return None
     from scipy import stats
 
-    moments = np.arange(count)
-    if stats.kendalltau(moments, values).pvalue > DRIFT_LEVEL:
+    cut = split_evenly(values.size, DRIFT_POINTS)
+    points = np.array([np.median(values[low:high]) for low, high in cut])
+    moments = np.array([(low + high - 1) / 2 for low, high in cut])
+    # Of values that are all the same the p-value is NaN.
+    if not stats.kendalltau(moments, points).pvalue <= DRIFT_LEVEL:
         return None
-    return float(stats.theilslopes(values, moments).slope) * (count - 1)
+    return float(stats.theilslopes(points, moments).slope) * (int(values.size) - 1)
 
 
 def typical(values: Values) -> float:
@@ -522,10 +546,7 @@ class Excess:
 
     def side(self, error_rate: float) -> Outcome:
         """On which side of nothing it lies; `error_rate` as in `LogRatio.beside`."""
-        reach = float(special.stdtrit(self.degrees, 1 - error_rate)) * self.error
-        if abs(self.center) <= reach:
-            return Outcome.INCONCLUSIVE
-        return Outcome.ABOVE if self.center > 0 else Outcome.BELOW
+        return _side(self.center, self.error, self.degrees, error_rate)
 
 
 def share_excess(parts: Values, wholes: Values, limit: float, processes: int = 1) -> Excess | None:

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 
 from profkit.analyze.statistics import (
     BETWEEN_PROCESS_LOG_SD,
+    Excess,
     LogRatio,
     LogTime,
     adjust_for_number,
@@ -23,6 +25,7 @@ from profkit.analyze.statistics import (
     unpaired_ratio,
     warm_up_length,
 )
+from profkit.schema.decision import Outcome
 
 
 def test_summary_of_known_values() -> None:
@@ -173,6 +176,30 @@ def test_outliers_and_drift_are_named_only_where_they_are() -> None:
     assert drift(steady + np.linspace(0, 2, 60)) == pytest.approx(2, abs=0.4)
     found = [drift(draw.normal(10, 0.2, 60)) for _ in range(200)]
     assert sum(one is not None for one in found) <= 6
+    assert drift(np.full(20, 3.0)) is None
+
+
+def test_a_long_series_costs_no_more_memory_than_a_short_one() -> None:
+    """The rounds of an hour: a slope between any two of them would take gigabytes."""
+    draw = np.random.default_rng(6)
+    count = 40_000
+    noise = draw.normal(10, 0.2, count)
+    tracemalloc.start()
+    try:
+        grown = drift(noise + np.linspace(0, 2, count))
+        share = share_of_sums(noise, 4 * noise)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown == pytest.approx(2, abs=0.05)
+    assert (share.value, share.blocks) == (0.25, count)
+    assert peak < 2**27
+
+
+def test_what_is_not_known_lies_on_no_side() -> None:
+    assert LogRatio(math.nan, 0.01, 9.0, 9).beside(1.05, 0.01) is Outcome.INCONCLUSIVE
+    assert Excess(math.nan, 0.01, 9.0, 9).side(0.01) is Outcome.INCONCLUSIVE
+    assert LogRatio(0.0, math.nan, 9.0, 9).beside(1.05, 0.01) is Outcome.INCONCLUSIVE
 
 
 def test_p_values_are_raised_for_their_number_after_holm() -> None:
