@@ -202,15 +202,11 @@ def log_ratio(logs: Values, instances: Int64Array | None = None) -> LogRatio | N
     count = int(logs.size)
     if count < MIN_BLOCKS:
         return None
-    from scipy.stats import mstats  # 0.4 s, which the end of every observed run would pay
-
-    center = float(mstats.trimmed_mean(logs, limits=(TRIM, TRIM)))
-    within = float(mstats.trimmed_stde(logs, limits=(TRIM, TRIM)))
+    center, within = _trimmed(logs)
     kept = count - 2 * int(TRIM * count)
-    if instances is None:
-        instances = np.zeros(count, np.int64)
-    between, degrees = _between_instances(logs, instances)
-    return LogRatio(center, *_joined((within, kept - 1), (between, degrees)), count)
+    pairs = [_trimmed(logs[rows]) for rows in _rows_of(instances, count) if rows.size >= MIN_BLOCKS]
+    between = _between_instances(pairs, instances)
+    return LogRatio(center, *_joined((within, kept - 1), between), count)
 
 
 def throughput_ratio(
@@ -225,20 +221,19 @@ def throughput_ratio(
     Returns:
         None of fewer than `MIN_BLOCKS` pairs.
     Source: ratio estimator with its linearized variance: Cochran, Sampling Techniques (1977),
-        section 6.4.
+        section 6.4; process instances and degrees of freedom: as `log_ratio`.
     """
     count = int(numerators.size)
     if count < MIN_BLOCKS:
         return None
-    center = math.log(numerators.sum() / denominators.sum())
-    excess = numerators / numerators.mean() - denominators / denominators.mean()
-    within = float(excess.std(ddof=1)) / math.sqrt(count)
-    if instances is None:
-        instances = np.zeros(count, np.int64)
-    pairs = max(1, np.unique(instances).size)
-    between = BETWEEN_PROCESS_LOG_SD / math.sqrt(pairs)
-    error = _joined((within, count - 1), (between, BETWEEN_PROCESS_DEGREES))
-    return LogRatio(center, *error, count)
+    center, within = _linearized(numerators, denominators)
+    pairs = [
+        _linearized(numerators[rows], denominators[rows])
+        for rows in _rows_of(instances, count)
+        if rows.size >= MIN_BLOCKS and numerators[rows].any() and denominators[rows].any()
+    ]
+    between = _between_instances(pairs, instances)
+    return LogRatio(center, *_joined((within, count - 1), between), count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,11 +285,8 @@ def log_typical_time(values: Values) -> LogTime | None:
     blocks = int(values.size)
     if blocks < MIN_BLOCKS:
         return None
-    from scipy.stats import mstats
-
     logs = np.log(values)
-    center = float(mstats.trimmed_mean(logs, limits=(TRIM, TRIM)))
-    error = float(mstats.trimmed_stde(logs, limits=(TRIM, TRIM)))
+    center, error = _trimmed(logs)
     part = independent_part(logs)
     kept = part * (blocks - 2 * int(TRIM * blocks))
     return LogTime(center, error / math.sqrt(part), max(1.0, kept - 1), blocks)
@@ -377,26 +369,52 @@ def adjust_for_number(p_values: Values) -> Values:
     return adjusted
 
 
-def _between_instances(logs: Values, instances: Int64Array) -> tuple[float, float]:
+def _trimmed(logs: Values) -> tuple[float, float]:
+    """Trimmed mean and its standard error."""
+    from scipy.stats import mstats  # 0.4 s, which the end of every observed run would pay
+
+    center, error = (
+        of(logs, limits=(TRIM, TRIM)) for of in (mstats.trimmed_mean, mstats.trimmed_stde)
+    )
+    return float(center), float(error)
+
+
+def _linearized(numerators: Values, denominators: Values) -> tuple[float, float]:
+    """Logarithm of the ratio of sums and its standard error."""
+    excess = numerators / numerators.mean() - denominators / denominators.mean()
+    error = float(excess.std(ddof=1)) / math.sqrt(numerators.size)
+    return math.log(numerators.sum() / denominators.sum()), error
+
+
+def _rows_of(instances: Int64Array | None, count: int) -> list[Int64Array]:
+    """The rows of each pair of instances; all of `count` where there is one."""
+    if instances is None:
+        return [np.arange(count)]
+    return [np.flatnonzero(instances == one) for one in np.unique(instances)]
+
+
+def _between_instances(
+    pairs: Sequence[tuple[float, float]], instances: Int64Array | None
+) -> tuple[float, float]:
     """Standard error that comes from which process instances there were, and its degrees.
 
     What was known before, moderated by how far the pairs of instances in hand lie apart.
+
+    Args:
+        pairs: logarithm of the ratio that each pair shows, and its standard error; those that
+            show too little left out.
+        instances: (b,) see `log_ratio`.
     Source: Smyth, Linear Models and Empirical Bayes Methods (2004), section 4: the variance is
         the mean of prior and sample, weighted by their degrees of freedom.
     """
-    pairs = [logs[instances == one] for one in np.unique(instances)]
+    count = 1 if instances is None else np.unique(instances).size
     variance, degrees = BETWEEN_PROCESS_LOG_SD**2, float(BETWEEN_PROCESS_DEGREES)
-    if len(pairs) > 1 and min(pair.size for pair in pairs) >= MIN_BLOCKS:
-        from scipy.stats import mstats
-
-        limits = (TRIM, TRIM)
-        centers = np.array([mstats.trimmed_mean(pair, limits=limits) for pair in pairs])
-        errors = np.array([mstats.trimmed_stde(pair, limits=limits) for pair in pairs])
+    if len(pairs) == count > 1:
+        centers, errors = np.array(pairs).T
         seen = max(0.0, float(centers.var(ddof=1)) - float((errors**2).mean()))
-        own = len(pairs) - 1
-        variance = (degrees * variance + own * seen) / (degrees + own)
-        degrees += own
-    return math.sqrt(variance / len(pairs)), degrees
+        variance = (degrees * variance + (count - 1) * seen) / (degrees + count - 1)
+        degrees += count - 1
+    return math.sqrt(variance / count), degrees
 
 
 def _side(center: float, error: float, degrees: float, error_rate: float) -> Outcome:
@@ -491,11 +509,7 @@ def drift(values: Values) -> float | None:
 def typical(values: Values) -> float:
     """The value of a typical block: trimmed mean of the logs, as `paired_ratio` takes it."""
     logs = np.log(values)
-    if logs.size < MIN_BLOCKS:
-        return float(np.exp(np.median(logs)))
-    from scipy.stats import mstats
-
-    return float(np.exp(mstats.trimmed_mean(logs, limits=(TRIM, TRIM))))
+    return math.exp(_trimmed(logs)[0] if logs.size >= MIN_BLOCKS else float(np.median(logs)))
 
 
 def widen_between_processes(mean: Estimate) -> Estimate:

@@ -1,5 +1,6 @@
 import math
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,7 @@ from profkit.analyze.statistics import (
     Excess,
     LogRatio,
     LogTime,
+    Values,
     adjust_for_number,
     drift,
     independent_part,
@@ -26,6 +28,7 @@ from profkit.analyze.statistics import (
     warm_up_length,
 )
 from profkit.schema.decision import Outcome
+from profkit.schema.steps import Int64Array
 
 
 def test_summary_of_known_values() -> None:
@@ -124,14 +127,28 @@ def test_a_ratio_of_several_pairs_of_processes_covers_the_truth() -> None:
     assert 0.92 <= covered / trials <= 0.98
 
 
-def test_process_instances_that_lie_far_apart_widen_the_error() -> None:
+@pytest.mark.parametrize(
+    "ratio",
+    [log_ratio, lambda logs, instances: throughput_ratio(np.exp(logs), np.ones(60), instances)],
+    ids=["typical", "throughput"],
+)
+def test_process_instances_that_lie_far_apart_widen_the_error(
+    ratio: Callable[[Values, Int64Array], LogRatio | None],
+) -> None:
     instances = np.arange(60) % 3
     logs = np.random.default_rng(0).normal(0, 0.01, 60)
-    near = log_ratio(logs, instances)
-    far = log_ratio(logs + np.array([-0.1, 0.0, 0.1])[instances], instances)
+    near = ratio(logs, instances)
+    far = ratio(logs + np.array([-0.1, 0.0, 0.1])[instances], instances)
     assert near is not None
     assert far is not None
     assert far.error > 2 * near.error
+
+
+def test_instances_of_which_one_took_nothing_have_a_ratio_all_the_same() -> None:
+    instances = np.arange(60) % 3
+    found = throughput_ratio(np.where(instances == 1, 0.0, 3.0), np.ones(60), instances)
+    assert found is not None
+    assert found.estimate.value == pytest.approx(2)
 
 
 def test_a_throughput_counts_the_rare_slow_blocks() -> None:
