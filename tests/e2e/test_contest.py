@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import psutil
@@ -16,9 +17,10 @@ from profkit.schema.decision import Outcome
 from profkit.schema.gate import GateFindings
 from profkit.schema.stage import Stage
 from profkit.scripts.target import Target
+from profkit.verify import duel
 from profkit.verify.contest import Contender, Terms, hold_contest
 from profkit.verify.duel import block_steps
-from profkit.verify.instance import GoneError, Instance, LateError, Launch
+from profkit.verify.instance import GoneError, Instance, LateError, Launch, end_all
 
 SCRIPT = """
 import os, sys, time
@@ -105,9 +107,12 @@ def test_an_instance_stands_still_with_its_workers_between_blocks(place: Path) -
         process = psutil.Process(instance._process.pid)
         family = [process, *process.children(recursive=True)]
         assert len(family) == 2
+        ends = time.monotonic() + 20  # a busy machine takes a moment to stop them
+        while {one.status() for one in family} != {psutil.STATUS_STOPPED}:
+            assert time.monotonic() < ends
+            time.sleep(0.01)
         before = [sum(one.cpu_times()[:2]) for one in family]
         time.sleep(0.5)
-        assert {one.status() for one in family} == {psutil.STATUS_STOPPED}
         assert [sum(one.cpu_times()[:2]) for one in family] == before
         steps, _ = instance.run_block(20, time.monotonic() + 60)
         assert len(steps) >= 20
@@ -128,6 +133,58 @@ def test_one_that_ends_before_its_first_block_says_how(place: Path) -> None:
     (place / "train.py").write_text("import torch\nraise ValueError('no data')")
     with pytest.raises(InputError, match=r"\(ValueError: no data\)"):
         contest(place, (0.0, 0.0))
+
+
+def test_one_that_never_lasts_for_its_blocks_says_how_it_ended(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duel, "RESTARTS", 0)
+    with pytest.raises(InputError, match=r"ended 1 times .*\(completed: done\): .* more epochs"):
+        contest(place, (0.0001, 0.0001), epochs=1)  # blocks are longer than all of its 64 steps
+
+
+def test_what_a_program_that_is_gone_left_running_ends_with_it(place: Path) -> None:
+    text = SCRIPT.replace(
+        "import torch\n", "import subprocess, torch\nsubprocess.Popen(['sleep', '300'])\n", 1
+    )
+    (place / "train.py").write_text(text)
+    instance = Instance(launch(place, "one", 0.0, epochs=1))
+    try:
+        instance.wait_until_warm(time.monotonic() + 60)
+        left = psutil.Process(instance._process.pid).children()
+        assert len(left) == 1
+        with pytest.raises(GoneError, match="completed: done"):
+            instance.run_block(1_000, time.monotonic() + 60)
+    finally:
+        instance.end()
+    _, alive = psutil.wait_procs(left, timeout=20)
+    assert not alive
+    instance.end()  # once more does no harm
+
+
+def test_a_second_interruption_ends_all_of_them_at_once(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "train.py").write_text("import time\ntime.sleep(300)")
+    instances = [Instance(launch(place, name, 0.0)) for name in ("one", "other")]
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("profkit.verify.instance.time.sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            end_all(instances)
+    assert not [one for one in instances if psutil.pid_exists(one._process.pid)]
+    with instances[0].launch.log.open("wb") as log:
+        log.seek(2**26)
+        log.write(b"\nlast words\n")
+    tracemalloc.start()
+    try:
+        assert instances[0]._printed()[-1] == "last words"
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_time_may_be_up_at_any_moment(place: Path) -> None:
