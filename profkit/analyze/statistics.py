@@ -23,6 +23,9 @@ CONFIDENCE = 0.95
 TRIM = 0.2
 """Part cut from each end of the block ratios. Source: FACTS of the gate's design; Wilcox,
 Introduction to Robust Estimation, recommends 20 %."""
+LOW_QUANTILE = 0.1
+"""Of the step times of a short block: what stands for its typical step. Source: FACTS of the gate's
+design: what a busy machine adds to a step is never negative, so that low quantiles vary least."""
 BETWEEN_PROCESS_LOG_SD = 0.0135
 """Standard deviation of the log-ratio of two process instances that run identical code.
 Source: measured, one pair; three pairs give .0078 (reports/overhead.md names the machine)."""

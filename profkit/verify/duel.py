@@ -197,7 +197,10 @@ def _take_turns(
             _restart(launch, running, rows, fresh, deadline)
             continue
         failed = 0
-        *base, new = [sum_up(found[row]) for row in sorted(rows)]
+        *base, new = [
+            sum_up(found[row], [block for other in rows if other != row for block in found[other]])
+            for row in sorted(rows)
+        ]
         ended_s = time.monotonic() - began
         duel.rounds.append(Round(pair, ended_s, base[0] if base else None, new))
 
