@@ -90,7 +90,10 @@ def run_case(case: Case, root: Path) -> dict[str, Any]:
         raise SystemExit(f"{case.key}: exit code {done.returncode}\n{done.stderr}")
     found = json.loads((out / "check.json").read_text())
     found["case"] = {"outcome": OUTCOMES[done.returncode], "wall_s": wall_s}
-    kept.write_text(json.dumps(found))
+    # In one piece: an interrupted run goes on with what is there.
+    whole = kept.with_suffix(".part")
+    whole.write_text(json.dumps(found))
+    whole.replace(kept)
     return found
 
 

@@ -8,13 +8,14 @@ from typing import Any
 import msgspec
 from scipy import stats
 
+from profkit.analyze.gate import TYPICAL
 from profkit.schema.budget import Budget
 from profkit.schema.decision import Outcome
 from profkit.schema.gate import Round
 
 from ..measured import spread
 from .live import LIMIT, LOOPS, MAX_TIME_S, Case
-from .resample import Tally, resample
+from .resample import PAIRS, Tally, resample
 
 CHECKS = 2_000
 BUDGET = Budget(step=1.05, throughput=1.10)
@@ -101,7 +102,12 @@ def _live(found: Found) -> list[str]:
             count = Counter(facts["case"]["outcome"] for facts in here)
             bound = _bound(count["regression"], len(here), upper=ratio == 1)
             walls = [facts["case"]["wall_s"] for facts in here]
-            ratios = [facts["decisions"][0]["value"] for facts in here if facts["decisions"]]
+            ratios = [
+                one["value"]
+                for facts in here
+                for one in facts["decisions"]
+                if one["what"] == TYPICAL  # a decision that fell comes first
+            ]
             lines.append(
                 f"| {ratio:g} | {text} | {len(here)} | {count['within']} | {count['regression']} "
                 f"| {count['inconclusive']} | {bound} | {spread(walls, 2)}, max {max(walls):.0f} "
@@ -143,9 +149,9 @@ def _resampled(found: Found) -> list[str]:
         f"## Resampled: {CHECKS:,} checks a row",
         "",
         "From the rounds that long checks of identical code recorded: three pairs of process "
-        "instances at a time, some of them turned round, from a random round on; the new version's "
-        "times are then made longer by the true ratio. The bound takes the checks as independent, "
-        "which those that share instances are not quite.",
+        "instances of one program at a time, some of them turned round, from a random round on; "
+        "the new version's times are then made longer by the true ratio. The bound takes the "
+        "checks as independent, which those that share instances are not quite.",
         "",
         "| true ratio | machine | pairs of instances | within | regression | inconclusive "
         "| regressions, bound |",
@@ -153,12 +159,10 @@ def _resampled(found: Found) -> list[str]:
     ]
     for ratio in RATIOS:
         for busy, text in BUSY.items():
-            pairs = [
-                pair for case, facts in found if case.busy == busy for pair in _pairs_of(facts)
-            ]
-            if len(pairs) >= 3:
-                tally = resample(pairs, ratio, BUDGET, CHECKS, seed=busy)
-                lines.append(_row(ratio, text, len(pairs), tally))
+            programs = _programs([one for one in found if one[0].busy == busy])
+            if programs:
+                tally = resample(programs, ratio, BUDGET, CHECKS, seed=busy)
+                lines.append(_row(ratio, text, sum(map(len, programs)), tally))
     return [*lines, ""]
 
 
@@ -169,6 +173,14 @@ def _row(ratio: float, machine: str, pairs: int, tally: Tally) -> str:
     ]
     bound = _bound(tally.outcomes[Outcome.ABOVE], tally.checks, upper=ratio == 1)
     return f"| {ratio:g} | {machine} | {pairs} | {' | '.join(parts)} | {bound} |"
+
+
+def _programs(found: Found) -> list[list[list[Round]]]:
+    """The rounds of each pair of instances, program by program; those with too few left out."""
+    pairs: dict[str, list[list[Round]]] = {}
+    for case, facts in found:
+        pairs.setdefault(case.loop, []).extend(_pairs_of(facts))
+    return [one for one in pairs.values() if len(one) >= PAIRS]
 
 
 def _pairs_of(facts: dict[str, Any]) -> list[list[Round]]:

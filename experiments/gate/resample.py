@@ -24,15 +24,20 @@ class Tally:
 
 
 def resample(
-    pairs: Sequence[Sequence[Round]], ratio: float, budget: Budget, checks: int, seed: int
+    programs: Sequence[Sequence[Sequence[Round]]],
+    ratio: float,
+    budget: Budget,
+    checks: int,
+    seed: int,
 ) -> Tally:
     """Checks of two versions whose true ratio is known.
 
-    Each draws three pairs of process instances, turns some of them round (they ran the same code),
-    begins each at a random round, and makes the new version's times longer by the ratio.
+    Each draws a program and three pairs of its instances, turns some of them round (they ran the
+    same code), begins each at a random round, and makes the new version's times longer by the
+    ratio.
 
     Args:
-        pairs: rounds of each pair of instances, in order.
+        programs: for each the rounds of each pair of instances, in order; three pairs or more.
         ratio: new over base.
         budget: what they are held against.
         checks: how many.
@@ -41,6 +46,7 @@ def resample(
     draw = np.random.default_rng(seed)
     outcomes = dict.fromkeys(Outcome, 0)
     for _ in range(checks):
+        pairs = programs[draw.integers(len(programs))]
         drawn = [
             _made_longer(_drawn(pairs[row], draw), ratio, place)
             for place, row in enumerate(draw.choice(len(pairs), PAIRS, replace=False))

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from ..schema.comparison import Difference, Fact
 from ..schema.record import RunRecord
-from ..schema.run import RunManifest
+from ..schema.run import Environment, RunManifest
 from .breakdown import active_rows
+
+_Source = TypeVar("_Source")
 
 BATCH_SIZE = "batch size"
 _ABOUT_EQUAL = 0.05
@@ -20,7 +23,7 @@ processes of identical code differ by (FACTS §10)."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Fact:
+class _Fact(Generic[_Source]):
     """One thing that may differ: what it is called, and where it stands.
 
     `matters` says whether times with different values cannot be compared; `counts_if_missing`
@@ -28,25 +31,39 @@ class _Fact:
     """
 
     what: str
-    read: Callable[[RunManifest], Fact]
+    read: Callable[[_Source], Fact]
     matters: bool = False
     unit: str | None = None
     tolerance: float = 0.0
     counts_if_missing: bool = True
 
 
-_FACTS = (
-    _Fact("processor", lambda run: run.environment.hardware.processor, matters=True),
-    _Fact("physical cores", lambda run: run.environment.hardware.physical_cores, matters=True),
-    _Fact("logical cores", lambda run: run.environment.hardware.logical_cores, matters=True),
-    _Fact("usable cores", lambda run: run.environment.hardware.usable_cores, matters=True),
+_OF_ENVIRONMENTS: tuple[_Fact[Environment], ...] = (
+    _Fact("processor", lambda one: one.hardware.processor, matters=True),
+    _Fact("physical cores", lambda one: one.hardware.physical_cores, matters=True),
+    _Fact("logical cores", lambda one: one.hardware.logical_cores, matters=True),
+    _Fact("usable cores", lambda one: one.hardware.usable_cores, matters=True),
     _Fact(
         "memory",
-        lambda run: run.environment.hardware.memory_bytes,
+        lambda one: one.hardware.memory_bytes,
         matters=True,
         unit="bytes",
         tolerance=_ABOUT_EQUAL,
     ),
+    _Fact("intra-op threads", lambda one: one.intra_op_threads),
+    _Fact("inter-op threads", lambda one: one.inter_op_threads),
+    _Fact("system", lambda one: one.hardware.system),
+    _Fact(
+        "frequency",
+        lambda one: one.hardware.frequency_mhz,
+        unit="MHz",
+        tolerance=_ABOUT_EQUAL,
+        counts_if_missing=False,
+    ),
+)
+"""What a time depends on beside the program; versions and GPUs are told as well."""
+
+_OF_RUNS: tuple[_Fact[RunManifest], ...] = (
     _Fact("kind of device", lambda run: _device_kind(run), matters=True),
     _Fact("data", lambda run: None if run.data is None else run.data.name, matters=True),
     _Fact(
@@ -68,18 +85,21 @@ _FACTS = (
         lambda run: None if run.loader is None else run.loader.prefetch_factor,
         counts_if_missing=False,
     ),
-    _Fact("intra-op threads", lambda run: run.environment.intra_op_threads),
-    _Fact("inter-op threads", lambda run: run.environment.inter_op_threads),
     _Fact("commit", lambda run: run.environment.commit),
-    _Fact("system", lambda run: run.environment.hardware.system),
-    _Fact(
-        "frequency",
-        lambda run: run.environment.hardware.frequency_mhz,
-        unit="MHz",
-        tolerance=_ABOUT_EQUAL,
-        counts_if_missing=False,
-    ),
 )
+
+
+def environment_differences(environments: Sequence[Environment]) -> list[Difference]:
+    """In what hardware, settings and versions differ; what makes times incomparable first.
+
+    Args:
+        environments: two or more, of processes that may have used the GPUs there.
+    """
+    found = [_difference(fact, environments) for fact in _OF_ENVIRONMENTS]
+    found.append(_gpus(environments, [None] * len(environments)))
+    found += _versions(environments)
+    differences = [one for one in found if one is not None]
+    return sorted(differences, key=lambda one: not one.is_decisive)
 
 
 def find_differences(runs: Sequence[RunRecord]) -> tuple[Difference, ...]:
@@ -93,16 +113,15 @@ def find_differences(runs: Sequence[RunRecord]) -> tuple[Difference, ...]:
         runs: two or more.
     """
     manifests = [run.manifest for run in runs]
-    found: list[Difference | None] = [_difference(fact, manifests) for fact in _FACTS]
-    found.append(_gpus(manifests))
+    environments = [one.environment for one in manifests]
+    found = [_difference(fact, environments) for fact in _OF_ENVIRONMENTS]
+    found += [_difference(fact, manifests) for fact in _OF_RUNS]
+    found.append(_gpus(environments, [_device_kind(one) for one in manifests]))
     found.append(_batch_size(runs))
     found.append(_loader_batch_size(manifests))
     found.append(_samples_a_step(runs))
     found.append(_machine(manifests))
-    packages = dict.fromkeys(name for one in manifests for name in one.environment.versions)
-    for name in packages:
-        values = tuple(one.environment.versions.get(name) for one in manifests)
-        found.append(_told(f"version of {name}", values))
+    found += _versions(environments)
     differences = [one for one in found if one is not None]
     whats = {one.what for one in differences if one.is_decisive}
     return tuple(
@@ -123,8 +142,8 @@ def mean_samples(run: RunRecord) -> float | None:
     return float(samples.mean())
 
 
-def _difference(fact: _Fact, manifests: Sequence[RunManifest]) -> Difference | None:
-    values = tuple(fact.read(one) for one in manifests)
+def _difference(fact: _Fact[_Source], sources: Sequence[_Source]) -> Difference | None:
+    values = tuple(fact.read(one) for one in sources)
     if not fact.counts_if_missing and None in values:
         return None
     return _told(fact.what, values, fact.matters, fact.unit, fact.tolerance)
@@ -155,14 +174,26 @@ def _device_kind(run: RunManifest) -> str | None:
     return None if run.device is None else run.device.partition(":")[0]
 
 
-def _gpus(manifests: Sequence[RunManifest]) -> Difference | None:
-    """GPUs matter to runs that use them; one that runs elsewhere may not even have asked."""
-    on_cpu = all(_device_kind(run) == "cpu" for run in manifests)
+def _gpus(environments: Sequence[Environment], kinds: Sequence[str | None]) -> Difference | None:
+    """GPUs matter to runs that use them; one that runs elsewhere may not even have asked.
+
+    Args:
+        environments: a run each.
+        kinds: of device that each ran on; None where that is not known.
+    """
     values: list[Fact] = []
-    for run in manifests:
-        gpus = ", ".join(run.environment.hardware.gpus)
-        values.append(gpus or ("none" if _device_kind(run) in ("cpu", None) else None))
-    return _told("GPUs", tuple(values), matters=not on_cpu)
+    for environment, kind in zip(environments, kinds, strict=True):
+        gpus = ", ".join(environment.hardware.gpus)
+        values.append(gpus or ("none" if kind in ("cpu", None) else None))
+    return _told("GPUs", tuple(values), matters=any(kind != "cpu" for kind in kinds))
+
+
+def _versions(environments: Sequence[Environment]) -> list[Difference | None]:
+    packages = dict.fromkeys(name for one in environments for name in one.versions)
+    return [
+        _told(f"version of {name}", tuple(one.versions.get(name) for one in environments))
+        for name in packages
+    ]
 
 
 def _batch_size(runs: Sequence[RunRecord]) -> Difference | None:

@@ -14,6 +14,7 @@ from ..schema.stage import STAGES, Stage
 from ..schema.steps import NOT_TIMED, BoolArray, Int64Array, StepTable
 from .share_limits import judge_shares
 from .statistics import (
+    LOW_QUANTILE,
     MIN_BLOCKS,
     LogRatio,
     Values,
@@ -26,9 +27,6 @@ from .statistics import (
 )
 
 TYPICAL, THROUGHPUT = "typical step", "throughput"
-LOW_QUANTILE = 0.1
-"""Of a block's step times: what a step takes when nobody disturbs it. Source: FACTS of the gate's
-design."""
 TYPICAL_ERROR_RATE = 0.004
 """Chance, over all looks, to call the typical step beyond a limit that it equals."""
 THROUGHPUT_ERROR_RATE = 0.001
@@ -198,15 +196,25 @@ def mean_stage_ns(pairs: Sequence[BlockPair]) -> dict[Stage, float | None]:
     return found
 
 
-def sum_up(blocks: Sequence[Block]) -> BlockPair:
-    """Two blocks of one version as the numbers that are judged."""
+def sum_up(blocks: Sequence[Block], opponents: Sequence[Block] = ()) -> BlockPair:
+    """Two blocks of one version as the numbers that are judged.
+
+    Args:
+        blocks: of the version.
+        opponents: blocks of the other one in the same round: a typical step must mean the same
+            in both.
+    """
+    as_a_whole = any(block.drain_ns or block.workers for block in (*blocks, *opponents))
     taken = [block.steps.select(_counted(block)) for block in blocks]
     steps = StepTable.concatenate(taken)
     drain_ns = sum(block.drain_ns for block in blocks)
     seen: BoolArray = np.logical_or.reduce(steps.marked, axis=0)
     means = steps.stage_ns.mean(axis=0)
     return BlockPair(
-        log_ns=(_log(blocks[0], taken[0]), _log(blocks[1], taken[1])),
+        log_ns=(
+            _log(blocks[0], taken[0], as_a_whole=as_a_whole),
+            _log(blocks[1], taken[1], as_a_whole=as_a_whole),
+        ),
         steps=len(steps),
         mean_ns=(int(steps.step_ns.sum()) + drain_ns) / len(steps),
         stage_ns=tuple(float(means[row]) if seen[row] else None for row in range(len(STAGES))),
@@ -222,11 +230,13 @@ def _counted(block: Block) -> BoolArray:
     return rows
 
 
-def _log(block: Block, steps: StepTable) -> float:
-    """Logarithm of what a step takes in a block, in ns."""
-    # Where the host runs ahead of a device, or takes from a queue what workers made by then, a
-    # step says little by itself: a fast one has a slow one beside it.
-    if block.drain_ns or block.workers:
+def _log(block: Block, steps: StepTable, *, as_a_whole: bool) -> float:
+    """Logarithm of what a step takes in a block, in ns.
+
+    Where the host runs ahead of a device, or takes from a queue what workers made by then, a step
+    says little by itself: a fast one has a slow one beside it, and only the block as a whole tells.
+    """
+    if as_a_whole:
         return math.log((int(steps.step_ns.sum()) + block.drain_ns) / len(steps))
     return math.log(float(np.quantile(steps.step_ns, LOW_QUANTILE)))
 

@@ -5,13 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..schema.comparison import Fact
 from ..schema.estimate import Estimate
 from ..schema.ledger import Ledger, Measured
 from ..schema.run import Environment
+from .comparability import environment_differences
 from .statistics import ratio_of_means
-
-_ABOUT_EQUAL = 0.05
-"""Relative difference up to which two memories are the same: a kernel keeps a little for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,26 +72,13 @@ def _change(
 
 def environment_changes(now: Environment, before: Environment) -> list[str]:
     """In what hardware, settings and versions differ, each in a sentence."""
-    found = []
-    here, there = now.hardware, before.hardware
-    for what, new, old in (
-        ("processor", here.processor, there.processor),
-        ("cores", here.usable_cores, there.usable_cores),
-        ("GPUs", ", ".join(here.gpus) or "none", ", ".join(there.gpus) or "none"),
-        ("system", here.system, there.system),
-        ("intra-op threads", now.intra_op_threads, before.intra_op_threads),
-    ):
-        if new != old:
-            found.append(f"{what}: {_told(new)}, was {_told(old)}")
-    more, less = here.memory_bytes, there.memory_bytes
-    if more and less and abs(more / less - 1) > _ABOUT_EQUAL:
-        found.append(f"memory: {more} bytes, was {less}")
-    for name in dict.fromkeys([*now.versions, *before.versions]):
-        new, old = now.versions.get(name), before.versions.get(name)
-        if new != old:
-            found.append(f"version of {name}: {_told(new)}, was {_told(old)}")
-    return found
+    return [
+        f"{one.what}: {_told(one.values[0], one.unit)}, was {_told(one.values[1], one.unit)}"
+        for one in environment_differences((now, before))
+    ]
 
 
-def _told(value: object) -> str:
-    return "not known" if value is None else str(value)
+def _told(value: Fact, unit: str | None) -> str:
+    if value is None:
+        return "not known"
+    return str(value) if unit is None else f"{value} {unit}"

@@ -23,6 +23,9 @@ CONFIDENCE = 0.95
 TRIM = 0.2
 """Part cut from each end of the block ratios. Source: FACTS of the gate's design; Wilcox,
 Introduction to Robust Estimation, recommends 20 %."""
+LOW_QUANTILE = 0.1
+"""Of the step times of a short block: what stands for its typical step. Source: FACTS of the gate's
+design: what a busy machine adds to a step is never negative, so that low quantiles vary least."""
 BETWEEN_PROCESS_LOG_SD = 0.0135
 """Standard deviation of the log-ratio of two process instances that run identical code.
 Source: measured, one pair; three pairs give .0078 (reports/overhead.md names the machine)."""
@@ -30,7 +33,12 @@ BETWEEN_PROCESS_DEGREES = 12
 """Degrees of freedom that this prior counts for beside what a run itself shows."""
 OUTLIER_SD = 3.5
 DRIFT_LEVEL = 0.01
+DRIFT_POINTS = 200
+"""Moments at which a trend is looked at, at most: a slope between any two of n values takes n² of
+memory, 54 GB for the rounds of an hour; and long runs resemble each other less than neighbours."""
 RESAMPLES = 2000
+DRAWN_AT_ONCE = 1 << 20
+"""Numbers that a resampling holds at a time, so that its memory does not grow with the blocks."""
 MIN_BLOCKS = 4
 """Fewer blocks than that carry no interval: a resample of three values has ten outcomes."""
 DECISION_ERROR = 0.01
@@ -85,16 +93,15 @@ def share_of_sums(parts: Values, wholes: Values) -> Estimate:
     Source: ratio estimator, bootstrapped by block; the interval is widened for few blocks by
         the t quantile and sqrt(b / (b - 1)), after Hesterberg, What Teachers Should Know
         About the Bootstrap (2015), section 3.2, and for blocks that resemble their neighbours
-        (see `independent_part`). The wider of its percentile and its t interval
-        is taken at either end, within what single blocks show: with rare long waits in a few
-        blocks the former alone covered 92.8 % where 95 % were meant (1,200 simulated loops).
+        (see `independent_part`). The wider of its percentile and its t interval is taken at
+        either end, within what single blocks show: with rare long waits in a few blocks the
+        former alone covered 92.8 % where 95 % were meant (1,200 simulated loops).
     """
     count = int(parts.size)
     value = float(parts.sum() / wholes.sum())
     if count < MIN_BLOCKS:
         return Estimate(value, None, None, count)
-    picks = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
-    ratios = parts[picks].sum(axis=1) / wholes[picks].sum(axis=1)
+    ratios = _resampled(parts, wholes)
     independent = count * independent_part(parts - value * wholes)
     degrees = max(1.0, independent - 1)
     wide = float(special.stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * math.sqrt(count / degrees)
@@ -104,6 +111,18 @@ def share_of_sums(parts: Values, wholes: Values) -> Estimate:
     low = min(low, max(value - reach, each.min()))
     high = max(high, min(value + reach, each.max()))
     return Estimate(value, float(min(low, value)), float(max(high, value)), count)
+
+
+def _resampled(parts: Values, wholes: Values) -> Values:
+    """(`RESAMPLES`,) ratios of the sums over as many blocks, drawn again with replacement."""
+    count = int(parts.size)
+    draw, found = np.random.default_rng(0), []
+    rows = max(1, DRAWN_AT_ONCE // count)
+    for done in range(0, RESAMPLES, rows):
+        picks = draw.integers(count, size=(min(rows, RESAMPLES - done), count))
+        found.append(parts[picks].sum(axis=1) / wholes[picks].sum(axis=1))
+    ratios: Values = np.concatenate(found)
+    return ratios
 
 
 def widen_share_between_processes(share: Estimate, processes: int) -> Estimate:
@@ -166,10 +185,7 @@ class LogRatio:
             limit: a ratio, above 0.
             error_rate: chance, 0 to 1, to call it above (or below) where it equals the limit.
         """
-        z = (self.center - math.log(limit)) / self.error
-        if abs(z) <= float(special.stdtrit(self.degrees, 1 - error_rate)):
-            return Outcome.INCONCLUSIVE
-        return Outcome.ABOVE if z > 0 else Outcome.BELOW
+        return _side(self.center - math.log(limit), self.error, self.degrees, error_rate)
 
     @property
     def p_value(self) -> float:
@@ -192,15 +208,11 @@ def log_ratio(logs: Values, instances: Int64Array | None = None) -> LogRatio | N
     count = int(logs.size)
     if count < MIN_BLOCKS:
         return None
-    from scipy.stats import mstats  # 0.4 s, which the end of every observed run would pay
-
-    center = float(mstats.trimmed_mean(logs, limits=(TRIM, TRIM)))
-    within = float(mstats.trimmed_stde(logs, limits=(TRIM, TRIM)))
+    center, within = _trimmed(logs)
     kept = count - 2 * int(TRIM * count)
-    if instances is None:
-        instances = np.zeros(count, np.int64)
-    between, degrees = _between_instances(logs, instances)
-    return LogRatio(center, *_joined((within, kept - 1), (between, degrees)), count)
+    pairs = [_trimmed(logs[rows]) for rows in _rows_of(instances, count) if rows.size >= MIN_BLOCKS]
+    between = _between_instances(pairs, instances)
+    return LogRatio(center, *_joined((within, kept - 1), between), count)
 
 
 def throughput_ratio(
@@ -215,20 +227,19 @@ def throughput_ratio(
     Returns:
         None of fewer than `MIN_BLOCKS` pairs.
     Source: ratio estimator with its linearized variance: Cochran, Sampling Techniques (1977),
-        section 6.4.
+        section 6.4; process instances and degrees of freedom: as `log_ratio`.
     """
     count = int(numerators.size)
     if count < MIN_BLOCKS:
         return None
-    center = math.log(numerators.sum() / denominators.sum())
-    excess = numerators / numerators.mean() - denominators / denominators.mean()
-    within = float(excess.std(ddof=1)) / math.sqrt(count)
-    if instances is None:
-        instances = np.zeros(count, np.int64)
-    pairs = max(1, np.unique(instances).size)
-    between = BETWEEN_PROCESS_LOG_SD / math.sqrt(pairs)
-    error = _joined((within, count - 1), (between, BETWEEN_PROCESS_DEGREES))
-    return LogRatio(center, *error, count)
+    center, within = _linearized(numerators, denominators)
+    pairs = [
+        _linearized(numerators[rows], denominators[rows])
+        for rows in _rows_of(instances, count)
+        if rows.size >= MIN_BLOCKS and numerators[rows].any() and denominators[rows].any()
+    ]
+    between = _between_instances(pairs, instances)
+    return LogRatio(center, *_joined((within, count - 1), between), count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,11 +291,8 @@ def log_typical_time(values: Values) -> LogTime | None:
     blocks = int(values.size)
     if blocks < MIN_BLOCKS:
         return None
-    from scipy.stats import mstats
-
     logs = np.log(values)
-    center = float(mstats.trimmed_mean(logs, limits=(TRIM, TRIM)))
-    error = float(mstats.trimmed_stde(logs, limits=(TRIM, TRIM)))
+    center, error = _trimmed(logs)
     part = independent_part(logs)
     kept = part * (blocks - 2 * int(TRIM * blocks))
     return LogTime(center, error / math.sqrt(part), max(1.0, kept - 1), blocks)
@@ -367,26 +375,60 @@ def adjust_for_number(p_values: Values) -> Values:
     return adjusted
 
 
-def _between_instances(logs: Values, instances: Int64Array) -> tuple[float, float]:
+def _trimmed(logs: Values) -> tuple[float, float]:
+    """Trimmed mean and its standard error."""
+    from scipy.stats import mstats  # 0.4 s, which the end of every observed run would pay
+
+    center, error = (
+        of(logs, limits=(TRIM, TRIM)) for of in (mstats.trimmed_mean, mstats.trimmed_stde)
+    )
+    return float(center), float(error)
+
+
+def _linearized(numerators: Values, denominators: Values) -> tuple[float, float]:
+    """Logarithm of the ratio of sums and its standard error."""
+    excess = numerators / numerators.mean() - denominators / denominators.mean()
+    error = float(excess.std(ddof=1)) / math.sqrt(numerators.size)
+    return math.log(numerators.sum() / denominators.sum()), error
+
+
+def _rows_of(instances: Int64Array | None, count: int) -> list[Int64Array]:
+    """The rows of each pair of instances; all of `count` where there is one."""
+    if instances is None:
+        return [np.arange(count)]
+    return [np.flatnonzero(instances == one) for one in np.unique(instances)]
+
+
+def _between_instances(
+    pairs: Sequence[tuple[float, float]], instances: Int64Array | None
+) -> tuple[float, float]:
     """Standard error that comes from which process instances there were, and its degrees.
 
     What was known before, moderated by how far the pairs of instances in hand lie apart.
+
+    Args:
+        pairs: logarithm of the ratio that each pair shows, and its standard error; those that
+            show too little left out.
+        instances: (b,) see `log_ratio`.
     Source: Smyth, Linear Models and Empirical Bayes Methods (2004), section 4: the variance is
         the mean of prior and sample, weighted by their degrees of freedom.
     """
-    pairs = [logs[instances == one] for one in np.unique(instances)]
+    count = 1 if instances is None else np.unique(instances).size
     variance, degrees = BETWEEN_PROCESS_LOG_SD**2, float(BETWEEN_PROCESS_DEGREES)
-    if len(pairs) > 1 and min(pair.size for pair in pairs) >= MIN_BLOCKS:
-        from scipy.stats import mstats
-
-        limits = (TRIM, TRIM)
-        centers = np.array([mstats.trimmed_mean(pair, limits=limits) for pair in pairs])
-        errors = np.array([mstats.trimmed_stde(pair, limits=limits) for pair in pairs])
+    if len(pairs) == count > 1:
+        centers, errors = np.array(pairs).T
         seen = max(0.0, float(centers.var(ddof=1)) - float((errors**2).mean()))
-        own = len(pairs) - 1
-        variance = (degrees * variance + own * seen) / (degrees + own)
-        degrees += own
-    return math.sqrt(variance / len(pairs)), degrees
+        variance = (degrees * variance + (count - 1) * seen) / (degrees + count - 1)
+        degrees += count - 1
+    return math.sqrt(variance / count), degrees
+
+
+def _side(center: float, error: float, degrees: float, error_rate: float) -> Outcome:
+    """On which side of 0 a value lies that has such an error; what is not known lies on none."""
+    reach = float(special.stdtrit(degrees, 1 - error_rate)) * error
+    if not abs(center) > reach:  # NaN as well
+        return Outcome.INCONCLUSIVE
+    return Outcome.ABOVE if center > 0 else Outcome.BELOW
 
 
 def _joined(*parts: tuple[float, float]) -> tuple[float, float]:
@@ -454,27 +496,26 @@ def drift(values: Values) -> float | None:
     Args:
         values: (n,) in the order of time; for logarithms the result is a log-ratio.
     Source: slope: Theil (1950) and Sen (1968); that there is one: Kendall's rank correlation
-        with time at the 1 % level (Mann, 1945).
+        with time at the 1 % level (Mann, 1945); of more than `DRIFT_POINTS` values, both of the
+        medians of as many equal runs of them.
     """
-    count = int(values.size)
-    if count < 2 * MIN_BLOCKS:
+    if values.size < 2 * MIN_BLOCKS:
         return None
     from scipy import stats
 
-    moments = np.arange(count)
-    if stats.kendalltau(moments, values).pvalue > DRIFT_LEVEL:
+    cut = split_evenly(values.size, DRIFT_POINTS)
+    points = np.array([np.median(values[low:high]) for low, high in cut])
+    moments = np.array([(low + high - 1) / 2 for low, high in cut])
+    # Of values that are all the same the p-value is NaN.
+    if not stats.kendalltau(moments, points).pvalue <= DRIFT_LEVEL:
         return None
-    return float(stats.theilslopes(values, moments).slope) * (count - 1)
+    return float(stats.theilslopes(points, moments).slope) * (int(values.size) - 1)
 
 
 def typical(values: Values) -> float:
     """The value of a typical block: trimmed mean of the logs, as `paired_ratio` takes it."""
     logs = np.log(values)
-    if logs.size < MIN_BLOCKS:
-        return float(np.exp(np.median(logs)))
-    from scipy.stats import mstats
-
-    return float(np.exp(mstats.trimmed_mean(logs, limits=(TRIM, TRIM))))
+    return math.exp(_trimmed(logs)[0] if logs.size >= MIN_BLOCKS else float(np.median(logs)))
 
 
 def widen_between_processes(mean: Estimate) -> Estimate:
@@ -525,10 +566,7 @@ class Excess:
 
     def side(self, error_rate: float) -> Outcome:
         """On which side of nothing it lies; `error_rate` as in `LogRatio.beside`."""
-        reach = float(special.stdtrit(self.degrees, 1 - error_rate)) * self.error
-        if abs(self.center) <= reach:
-            return Outcome.INCONCLUSIVE
-        return Outcome.ABOVE if self.center > 0 else Outcome.BELOW
+        return _side(self.center, self.error, self.degrees, error_rate)
 
 
 def share_excess(parts: Values, wholes: Values, limit: float, processes: int = 1) -> Excess | None:

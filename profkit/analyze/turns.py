@@ -9,6 +9,7 @@ from ..schema.stage import STAGES, Stage
 from ..schema.steps import BoolArray, Flag, Int64Array, StepTable
 from .breakdown import active_rows
 from .statistics import (
+    LOW_QUANTILE,
     LogRatio,
     Values,
     drift,
@@ -19,9 +20,6 @@ from .statistics import (
     warm_up_length,
 )
 
-LOW_QUANTILE = 0.1
-"""What stands for a block's typical step. Source: FACTS of the gate's design: what a busy machine
-adds to a step is never negative, so that low quantiles vary least."""
 STEP = len(STAGES)
 """Column of the whole step, after those of the stages."""
 
@@ -119,13 +117,18 @@ def turns_of(groups: Sequence[tuple[Sequence[StepTable], Sequence[StepTable]]]) 
         rows = [[active_rows(table, drained=True) for table in side] for side in group]
         if any(picked.size == 0 for side in rows for picked in side):
             continue
+        # Of what a device does only a whole block tells: its last step waits for all the others.
+        # A typical step must mean the same in both loops, so it is the mean in either then.
+        as_a_whole = any((table.flags & int(Flag.DRAIN)).any() for side in group for table in side)
         low, average = [], []
         for loop, (side, picks) in enumerate(zip(group, rows, strict=True)):
             tables = [table.select(picked) for table, picked in zip(side, picks, strict=True)]
             for table in tables:
                 marked[loop] |= _marked(table)
             with np.errstate(divide="ignore"):  # a stage that took nothing
-                low.append(np.exp(np.mean([np.log(_typical(one)) for one in tables], axis=0)))
+                low.append(
+                    np.exp(np.mean([np.log(_typical(one, as_a_whole)) for one in tables], axis=0))
+                )
             average.append(np.mean([_durations(one).mean(axis=0) for one in tables], axis=0))
         typical.append(low)
         mean.append(average)
@@ -162,11 +165,9 @@ def _marked(table: StepTable) -> BoolArray:
     return seen
 
 
-def _typical(table: StepTable) -> Values:
+def _typical(table: StepTable, as_a_whole: bool) -> Values:
     durations = _durations(table)
-    if (table.flags & int(Flag.DRAIN)).any():
-        # Of what a device does only a whole block tells: its last step waits for all the others.
-        mean: Values = durations.mean(axis=0)
-        return mean
-    low: Values = np.quantile(durations, LOW_QUANTILE, axis=0)
-    return low
+    typical: Values = (
+        durations.mean(axis=0) if as_a_whole else np.quantile(durations, LOW_QUANTILE, axis=0)
+    )
+    return typical

@@ -103,6 +103,9 @@ def unpack_steps(content: bytes, source: str) -> tuple[StepTable, int]:
     Raises:
         RunError: it is damaged.
     """
-    drain_ns: int = struct.unpack("<Q", content[:8])[0]
-    batch = pa.ipc.read_record_batch(pa.py_buffer(content[8:]), STEP_SCHEMA)
+    try:
+        drain_ns: int = struct.unpack("<Q", content[:8])[0]
+        batch = pa.ipc.read_record_batch(pa.py_buffer(content[8:]), STEP_SCHEMA)
+    except (struct.error, pa.ArrowInvalid, EOFError) as error:
+        raise RunError(f"{source} sent no steps ({error}): check it again") from None
     return steps_from(pa.Table.from_batches([batch], STEP_SCHEMA), source), drain_ns

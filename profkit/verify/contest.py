@@ -19,7 +19,7 @@ from ..schema.budget import Budget
 from ..schema.decision import Outcome
 from ..schema.gate import BlockPair, GateFindings, Version
 from ..schema.paced import InstanceFacts
-from .duel import LOOKS, Duel, fight
+from .duel import LOOKS, Duel, ends_too_soon, fight
 from .instance import Instance, Launch
 
 
@@ -111,6 +111,8 @@ def hold_contest(
         met=met,
     )
     kept = without_warm_up(duel.rounds)
+    if not kept and duel.restarts:
+        raise ends_too_soon(duel)
     if not kept:
         raise InputError("the time was up before all versions had run two blocks: raise --max-time")
     judgement = judge(kept, terms.budget, len(LOOKS))

@@ -27,7 +27,7 @@ LONGEST_BLOCK_S = 0.3
 LOOKS = (1 / 12, 1 / 6, 1 / 3, 2 / 3, 1.0)
 """Of the time there is for measuring: when the data are looked at."""
 RESTARTS = 3
-"""Times in a row that an instance may end before its first block."""
+"""Times in a row, for each pair of instances, that one may end before its blocks are made."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,12 +39,22 @@ class Duel:
         measured_s: since the first block began.
         looks: how often there was a look.
         restarts: instances that ended by themselves and were started anew.
+        last_words: how the last of those ended.
     """
 
     rounds: list[Round] = field(default_factory=list)
     measured_s: float = 0.0
     looks: int = 0
     restarts: int = 0
+    last_words: str = ""
+
+
+def ends_too_soon(duel: Duel) -> InputError:
+    """What to say of a program of which no instance lasts for its blocks."""
+    return InputError(
+        f"the program ended {duel.restarts} times before its blocks were made "
+        f"({duel.last_words}): give it more epochs, or mend it"
+    )
 
 
 def fight(
@@ -148,7 +158,8 @@ def _take_turns(
     taken = sorted(one.facts.step_ns for one in running.values() if one.facts is not None)
     steps = block_steps(taken[len(taken) // 2], max(workers))
     began = time.monotonic()
-    looks = [began + share * (deadline - began) for share in LOOKS]
+    # The last one is due as soon as an instance is late; rounding must not put it off.
+    looks = [*(began + share * (deadline - began) for share in LOOKS[:-1]), deadline]
     fresh = set(running)
     turn, failed = 0, 0
     while True:
@@ -177,18 +188,19 @@ def _take_turns(
                 found[row].append(Block(*made, workers[row]))
         except LateError:
             continue  # the last look is due
-        except GoneError:
+        except GoneError as gone:
             failed += 1
-            if failed > RESTARTS * len(running):
-                raise InputError(
-                    f"the program ends too soon to be measured in blocks of {steps} steps: give "
-                    "it more epochs"
-                ) from None
             duel.restarts += 1
+            duel.last_words = str(gone)
+            if failed > RESTARTS * (len(running) // versions):
+                raise ends_too_soon(duel) from None
             _restart(launch, running, rows, fresh, deadline)
             continue
         failed = 0
-        *base, new = [sum_up(found[row]) for row in sorted(rows)]
+        *base, new = [
+            sum_up(found[row], [block for other in rows if other != row for block in found[other]])
+            for row in sorted(rows)
+        ]
         ended_s = time.monotonic() - began
         duel.rounds.append(Round(pair, ended_s, base[0] if base else None, new))
 

@@ -17,6 +17,7 @@ from .imports import foreign_modules
 from .instance import Launch
 from .order import CheckOrder
 from .places import Place, Places, VersionOrder, VersionPlaces, places
+from .repository import OF_A_HOOK
 
 RESERVE_S = 4.0
 """Of the time of a check, for ending what was started."""
@@ -83,7 +84,7 @@ def _contender(
 
 def _launch(order: CheckOrder, place: Place, log: Path, name: str) -> Launch:
     environment: Mapping[str, str] = {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in OF_A_HOOK},
         **order.thread_variables,
         **place.environment,
     }

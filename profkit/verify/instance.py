@@ -5,7 +5,7 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ _LOOK_S = 0.1
 _LEAVE_S = 2.0
 """How long an instance has to end by itself once it is told to."""
 _LONGEST_WORDS = 200
+_LAST_BYTES = 1 << 16
+"""Of what an instance printed, where its last words are looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,14 @@ class Instance:
 
     Attributes:
         facts: once it is warm.
+        is_over: whether it was ended, and its pipes are closed.
     """
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         self.facts: InstanceFacts | None = None
         self._ended: str | None = None
+        self.is_over = False
         commands_in, self._commands = os.pipe()
         self._results, results_out = os.pipe()
         os.set_blocking(self._results, True)
@@ -130,22 +134,32 @@ class Instance:
             self._go_on()
             write_frame(self._commands, Kind.LEAVE)
 
-    def see_off(self, deadline: float) -> None:
-        """Wait for its end, by force where it takes too long."""
+    def await_end(self, deadline: float) -> int | None:
+        """Its exit code, negative for a signal, as soon as it has ended; None if the time is up.
+
+        It stays a zombie: its number, which is that of its workers' group, is not free before.
+        """
         seen = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        with suppress(ChildProcessError):
-            while os.waitid(os.P_PID, self._process.pid, seen) is None:
-                if time.monotonic() > deadline:
-                    break
-                time.sleep(_LOOK_S / 10)
-        # Its workers as well, while its number is still its own.
+        while not self.is_over:
+            found = os.waitid(os.P_PID, self._process.pid, seen)
+            if found is not None:
+                return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+            if time.monotonic() >= deadline:
+                return None
+            time.sleep(_LOOK_S / 10)
+        return self._process.returncode
+
+    def kill(self) -> None:
+        """End what is left of it by force, its workers as well; more than once does no harm."""
+        if self.is_over:
+            return  # its number, and those of its pipes, may be another's by now
         self._signal(signal.SIGKILL)
         with suppress(OSError):
             self._process.kill()
         self._process.wait()
+        self.is_over = True
         for pipe in (self._commands, self._results):
-            with suppress(OSError):
-                os.close(pipe)
+            os.close(pipe)
 
     def _next(self, kind: Kind, deadline: float) -> bytes:
         with selectors.DefaultSelector() as selector:
@@ -153,7 +167,7 @@ class Instance:
             while not selector.select(min(_LOOK_S, max(0.0, deadline - time.monotonic()))):
                 if time.monotonic() >= deadline:
                     raise LateError
-                if self._process.poll() is not None and not selector.select(0):
+                if self.await_end(0.0) is not None and not selector.select(0):
                     raise GoneError(self._words())
         frame = read_frame(self._results)
         if frame is None or frame[0] is Kind.ENDED:
@@ -165,19 +179,23 @@ class Instance:
 
     def _words(self) -> str:
         """How the program ended, and the last thing that it said."""
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(_LEAVE_S)
-        code = self._process.poll()
+        code = self.await_end(time.monotonic() + _LEAVE_S)
         ended = self._ended or ("went on without its pipe" if code is None else f"exit code {code}")
-        try:
-            said = self.launch.log.read_text("utf-8", "replace").strip().splitlines()
-        except OSError:
-            said = []
+        said = self._printed()
         if not said:
             return ended
         last = said[-1].replace(f"{self.launch.place}{os.sep}", "")[:_LONGEST_WORDS]
         # The last line of a traceback names the error as well.
         return last if ended.startswith("stopped by") else f"{ended}: {last}"
+
+    def _printed(self) -> list[str]:
+        """The last lines of it: some programs print a lot."""
+        try:
+            with self.launch.log.open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LAST_BYTES))
+                return log.read().decode("utf-8", "replace").strip().splitlines()
+        except OSError:
+            return []
 
     def _stop(self) -> None:
         # The workers too: they would fill their queue meanwhile, and the next block live on that.
@@ -193,10 +211,15 @@ class Instance:
                 os.killpg(self._process.pid, number)
 
 
-def end_all(instances: list[Instance]) -> None:
-    """Have programs end, all at once."""
-    for instance in instances:
-        instance.ask_to_leave()
-    deadline = time.monotonic() + _LEAVE_S
-    for instance in instances:
-        instance.see_off(deadline)
+def end_all(instances: Sequence[Instance]) -> None:
+    """Have programs end, all at once; by force where they take too long, or someone else does."""
+    left = [instance for instance in instances if not instance.is_over]
+    try:
+        for instance in left:
+            instance.ask_to_leave()
+        deadline = time.monotonic() + _LEAVE_S
+        for instance in left:
+            instance.await_end(deadline)
+    finally:  # a second Ctrl-C means at once, and not that some of them stay
+        for instance in left:
+            instance.kill()

@@ -10,11 +10,12 @@ from pathlib import Path
 from ..errors import InputError, OutputError
 from ..render.units import one_line
 
-_OF_A_HOOK = (
+OF_A_HOOK = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX",
     "GIT_COMMON_DIR",
 )  # fmt: skip
-"""Set where git has called us: they would lead every command to the user's own index."""
+"""Set where git has called us: they would lead every git, ours or a program's, to the user's own
+repository and index."""
 _SETTINGS = (
     *("-c", f"core.hooksPath={os.devnull}"),  # a checkout would run the user's hooks
     *("-c", "core.fsmonitor=false"),  # or leave a watcher behind for each worktree
@@ -224,7 +225,7 @@ def _git(directory: Path, *arguments: str) -> str:
         GitError: it refuses.
         FileNotFoundError: there is no git here.
     """
-    environment = {key: value for key, value in os.environ.items() if key not in _OF_A_HOOK}
+    environment = {key: value for key, value in os.environ.items() if key not in OF_A_HOOK}
     # English, for its words are read; without optional locks it gets in no other git's way.
     environment |= {"LC_ALL": "C", "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     done = subprocess.run(

@@ -10,10 +10,13 @@ import pytest
 
 from profkit.errors import InputError, OutputError
 from profkit.probe.liveness import process_facts
+from profkit.schema.budget import Budget
 from profkit.scripts.target import Target
+from profkit.verify import gate as gate_module
 from profkit.verify import places as places_module
 from profkit.verify import repository as repository_module
 from profkit.verify.leftovers import left_behind
+from profkit.verify.order import CheckOrder
 from profkit.verify.places import VersionOrder, places
 from repositories import git, make_repository, write
 
@@ -129,7 +132,9 @@ def test_places_are_gone_after_an_exception(project: Path, error: type[BaseExcep
 
 WAITING = """\
 import sys, time
+from profkit.schema.budget import Budget
 from profkit.scripts.target import Target
+from profkit.verify import gate as gate_module
 from profkit.verify.places import VersionOrder, places
 script = Target("script", "train.py")
 with places((VersionOrder(script, "main"), VersionOrder(script)), 1):
@@ -471,3 +476,20 @@ def test_what_git_refuses_is_told_in_its_words(
     monkeypatch.setattr(repository_module, "_git", refuse)
     with pytest.raises(InputError, match="detected dubious ownership"):
         places((NEW,), 1).__enter__()
+
+
+def test_a_program_that_is_checked_from_a_hook_asks_its_own_repository(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", str(project / ".git"))
+    monkeypatch.setenv("GIT_INDEX_FILE", str(project / ".git" / "index"))
+    with places((BASE,), 1) as made:
+        place = made.versions[0].places[0]
+        started = gate_module._launch(CheckOrder(SCRIPT, Budget()), place, project / "log", "main")
+        git_says = subprocess.check_output(
+            ["git", "rev-parse", "--path-format=absolute", "--git-dir"],
+            cwd=started.place,
+            env=dict(started.environment),
+            text=True,
+        )
+    assert "/worktrees/" in git_says

@@ -31,6 +31,7 @@ from profkit.analyze.turns import STEP, Turns, turns_of
 from profkit.schema.decision import Outcome
 from profkit.schema.ledger import Result
 from profkit.schema.stage import Stage
+from profkit.schema.steps import Flag, StepTable
 
 LOOKS = 4
 
@@ -264,3 +265,18 @@ def test_blocks_in_turns_cancel_what_drifts() -> None:
     assert found.drift == pytest.approx(math.log(1 + 11 / 4), rel=0.4)
     assert found.steps == (240, 240)
     assert log_ratio(np.zeros(3)) is None
+
+
+def test_a_typical_step_means_the_same_on_a_device_and_beside_it() -> None:
+    """Where one loop runs ahead of its device, a block of either counts as a whole."""
+
+    def group(drains: bool) -> list[StepTable]:
+        tables = [make_steps({Stage.FORWARD: np.array([1_000, 3_000] * 10)}, 20) for _ in range(2)]
+        for table in tables:
+            table.flags[-1] |= int(Flag.DRAIN) if drains else 0
+        return tables
+
+    found = turns_of([(group(True), group(False))] * 8)
+    assert found.typical[:, :, STEP] == pytest.approx(2_000)
+    alone = turns_of([(group(False), group(False))] * 8)
+    assert alone.typical[:, :, STEP] == pytest.approx(1_000)

@@ -59,3 +59,9 @@ def test_something_else_on_the_pipe_is_refused(pipe: tuple[int, int]) -> None:
     os.write(pipe[1], b"print from a child")
     with pytest.raises(RunError, match="something else"):
         read_frame(pipe[0])
+
+
+@pytest.mark.parametrize("content", [b"", b"12345678", b"12345678 and what is no table"])
+def test_what_holds_no_steps_is_refused(content: bytes) -> None:
+    with pytest.raises(RunError, match="base sent no steps"):
+        unpack_steps(content, "base")

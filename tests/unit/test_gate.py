@@ -187,6 +187,19 @@ def test_on_a_device_a_block_counts_as_a_whole() -> None:
         assert found.estimate.value == pytest.approx(3.0)
 
 
+def test_a_typical_step_means_the_same_in_both_versions() -> None:
+    """Half of the steps find their batch in the workers' queue, and half wait for it."""
+
+    def blocks(workers: int) -> list[Block]:
+        taken = np.array([1_000, 3_000] * 10 + [1_000])
+        return [Block(make_steps({Stage.DATALOADER: taken}, 21), 0, workers) for _ in range(2)]
+
+    queued, alone = blocks(2), blocks(0)
+    new, base = sum_up(queued, alone), sum_up(alone, queued)
+    assert new.log_ns == base.log_ns == pytest.approx((np.log(2_000),) * 2)
+    assert sum_up(alone).log_ns == pytest.approx((np.log(1_000),) * 2)
+
+
 def test_nothing_is_judged_by_too_few_rounds() -> None:
     for rounds in ([], Machine(1).rounds(3)):
         found = judge(rounds, BUDGET, LOOKS)

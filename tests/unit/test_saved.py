@@ -134,13 +134,19 @@ def test_other_hardware_and_versions_are_named(tmp_path: Path) -> None:
     here = make_manifest().environment
     there = replace(
         here,
-        hardware=replace(here.hardware, processor="Another one", memory_bytes=2**33),
+        hardware=replace(
+            here.hardware, processor="Another one", memory_bytes=2**33, gpus=("Big GPU",)
+        ),
+        inter_op_threads=4,
+        commit="another",
         versions={"python": "3.12.1", "torch": "2.9"},
     )
     assert environment_changes(here, here) == []
     assert environment_changes(here, there) == [
         "processor: Test processor, was Another one",
-        f"memory: {2**34} bytes, was {2**33}",
+        f"memory: {2**34} bytes, was {2**33} bytes",
+        "GPUs: none, was Big GPU",
+        "inter-op threads: 2, was 4",
         "version of python: 3.11.0, was 3.12.1",
         "version of torch: not known, was 2.9",
     ]

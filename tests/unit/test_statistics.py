@@ -1,4 +1,6 @@
 import math
+import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -6,8 +8,10 @@ import pytest
 
 from profkit.analyze.statistics import (
     BETWEEN_PROCESS_LOG_SD,
+    Excess,
     LogRatio,
     LogTime,
+    Values,
     adjust_for_number,
     drift,
     independent_part,
@@ -23,6 +27,8 @@ from profkit.analyze.statistics import (
     unpaired_ratio,
     warm_up_length,
 )
+from profkit.schema.decision import Outcome
+from profkit.schema.steps import Int64Array
 
 
 def test_summary_of_known_values() -> None:
@@ -121,14 +127,28 @@ def test_a_ratio_of_several_pairs_of_processes_covers_the_truth() -> None:
     assert 0.92 <= covered / trials <= 0.98
 
 
-def test_process_instances_that_lie_far_apart_widen_the_error() -> None:
+@pytest.mark.parametrize(
+    "ratio",
+    [log_ratio, lambda logs, instances: throughput_ratio(np.exp(logs), np.ones(60), instances)],
+    ids=["typical", "throughput"],
+)
+def test_process_instances_that_lie_far_apart_widen_the_error(
+    ratio: Callable[[Values, Int64Array], LogRatio | None],
+) -> None:
     instances = np.arange(60) % 3
     logs = np.random.default_rng(0).normal(0, 0.01, 60)
-    near = log_ratio(logs, instances)
-    far = log_ratio(logs + np.array([-0.1, 0.0, 0.1])[instances], instances)
+    near = ratio(logs, instances)
+    far = ratio(logs + np.array([-0.1, 0.0, 0.1])[instances], instances)
     assert near is not None
     assert far is not None
     assert far.error > 2 * near.error
+
+
+def test_instances_of_which_one_took_nothing_have_a_ratio_all_the_same() -> None:
+    instances = np.arange(60) % 3
+    found = throughput_ratio(np.where(instances == 1, 0.0, 3.0), np.ones(60), instances)
+    assert found is not None
+    assert found.estimate.value == pytest.approx(2)
 
 
 def test_a_throughput_counts_the_rare_slow_blocks() -> None:
@@ -173,6 +193,30 @@ def test_outliers_and_drift_are_named_only_where_they_are() -> None:
     assert drift(steady + np.linspace(0, 2, 60)) == pytest.approx(2, abs=0.4)
     found = [drift(draw.normal(10, 0.2, 60)) for _ in range(200)]
     assert sum(one is not None for one in found) <= 6
+    assert drift(np.full(20, 3.0)) is None
+
+
+def test_a_long_series_costs_no_more_memory_than_a_short_one() -> None:
+    """The rounds of an hour: a slope between any two of them would take gigabytes."""
+    draw = np.random.default_rng(6)
+    count = 40_000
+    noise = draw.normal(10, 0.2, count)
+    tracemalloc.start()
+    try:
+        grown = drift(noise + np.linspace(0, 2, count))
+        share = share_of_sums(noise, 4 * noise)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown == pytest.approx(2, abs=0.05)
+    assert (share.value, share.blocks) == (0.25, count)
+    assert peak < 2**27
+
+
+def test_what_is_not_known_lies_on_no_side() -> None:
+    assert LogRatio(math.nan, 0.01, 9.0, 9).beside(1.05, 0.01) is Outcome.INCONCLUSIVE
+    assert Excess(math.nan, 0.01, 9.0, 9).side(0.01) is Outcome.INCONCLUSIVE
+    assert LogRatio(0.0, math.nan, 9.0, 9).beside(1.05, 0.01) is Outcome.INCONCLUSIVE
 
 
 def test_p_values_are_raised_for_their_number_after_holm() -> None:
