@@ -28,7 +28,8 @@ def number(value: float, unit: str) -> str:
 
 def limit_words(limit: float, unit: str) -> str:
     """A limit as it was given."""
-    return f"{significant(100 * limit)} %" if unit == "share" else f"{significant(limit)}×"
+    # Three digits would make 1.001 a limit of 1.
+    return f"{100 * limit:.5g} %" if unit == "share" else f"{limit:.5g}×"
 
 
 def measured_words(estimate: Estimate, unit: str) -> str:
@@ -124,14 +125,15 @@ def line_words(line: CostlyLine | str, stage: Stage) -> str:
     return f"{one_line(line.source, 80)} in {one_line(line.function, 60)}{text} ({seen})"
 
 
-def unrest_words(found: Unrest, what: str = "block") -> list[str]:
-    """Drift and outliers, where there are any."""
+def unrest_words(found: Unrest, what: str = "block", of: str | None = None) -> list[str]:
+    """Drift and outliers, where there are any; `of` names the loop where there are two."""
     notes = []
+    whose = "" if of is None else f" of {_name(of)}"
     if found.drift is not None:
         way = "longer" if found.drift > 0 else "shorter"
-        notes.append(f"drift: steps grew {percent(abs(found.drift))} {way} while measured")
+        notes.append(f"drift: steps{whose} grew {percent(abs(found.drift))} {way} while measured")
     if found.outliers > _MANY_OUTLIERS * found.blocks:
-        notes.append(f"outliers: {found.outliers} of {plural(found.blocks, what)}")
+        notes.append(f"outliers: {found.outliers} of {plural(found.blocks, what)}{whose}")
     return notes
 
 

@@ -190,6 +190,15 @@ def test_dominance_is_decided_by_the_difference_and_not_by_two_intervals(
     profkit.assert_dominant(m, "forward")
 
 
+def test_a_limit_is_shown_as_it_was_given(fake_loop: MakeLoop) -> None:
+    loop = fake_loop(wait_ms=6, work_ms=4)
+    m = measured(loop, name="a")
+    with pytest.raises(AssertionError, match=r"below 12\.125 %: (.|\n)* below 12\.125 %: fell"):
+        profkit.assert_share(m, "dataloader", below=0.12125)
+    with pytest.raises(AssertionError, match=r"above 1\.1255×: (.|\n)* above 1\.1255×: fell"):
+        profkit.assert_ratio(m, m, above=1.1255)
+
+
 # Ratios
 
 
@@ -262,6 +271,17 @@ def test_loops_that_cannot_go_on_are_compared_by_their_own_intervals(
     assert asserted(noted).notes[0].startswith("not in turns")
     with pytest.raises(AssertionError, match=r"mean step: 1\.3"):
         profkit.assert_ratio(new, base, below=1.1)
+
+
+def test_what_disturbs_one_of_two_loops_is_said_of_that_one(fake_loop: MakeLoop) -> None:
+    def spent(name: str, slow: int) -> profkit.Measurement:
+        loop = fake_loop(wait_ms=1, work_ms=1, batches=100, slow=slow)
+        return profkit.measure(loop, iter(loop), steps=100, warmup=0, name=name)
+
+    with pytest.raises(AssertionError) as caught:
+        profkit.assert_ratio(spent("calm", 0), spent("jumpy", 30), above=2)
+    assert "of 20 blocks of jumpy" in str(caught.value)
+    assert "blocks of calm" not in str(caught.value)
 
 
 def test_drift_is_named_where_it_is(fake_loop: MakeLoop) -> None:
