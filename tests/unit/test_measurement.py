@@ -90,6 +90,35 @@ def test_a_comparison_holds_only_when_the_intervals_are_apart() -> None:
     assert not small < 10.5
 
 
+def test_a_comparison_that_lets_ends_meet() -> None:
+    small, large = quantity(9, 10, 11), quantity(11, 12, 13)
+    assert small <= large
+    assert large >= small
+    assert not small < large
+    assert not small <= quantity(10.9, 12, 13)
+    assert not large >= quantity(9, 10, 11.1)
+    assert small <= 11
+    assert small >= 9
+    assert not small <= 10
+
+
+def test_percent_is_no_share(fake_loop: Callable[..., FakeLoop]) -> None:
+    loop = fake_loop(wait_ms=3, work_ms=7)
+    share = profkit.measure(loop, loop, steps=30, warmup=0).share("dataloader")
+    for compares in (
+        lambda: share < 20,
+        lambda: share > 1.01,
+        lambda: share * 2 < 3,
+        lambda: share / 2 <= 1,
+    ):
+        with pytest.raises(ValueError, match=r"write 20 % as 0\.2"):
+            compares()
+    assert share < 1
+    assert not share > 1
+    assert share * 100 < 50
+    assert share / share < 20  # a ratio may be anything
+
+
 def test_a_ratio_keeps_the_widest_interval_and_units_do_not_mix() -> None:
     ratio = quantity(8, 10, 12) / quantity(4, 5, 6)
     assert (ratio.value, ratio.low, ratio.high, ratio.unit) == (2, 8 / 6, 3, "ratio")
