@@ -58,6 +58,7 @@ class Loop:
             deadline_ns: see `StepClock.run_steps`.
             warmup: how many first ones are flagged.
         """
+        __tracebackhide__ = True
         clock = bench.clock
         train = self._trainer(clock)
         done = 0
@@ -129,7 +130,12 @@ class Loop:
         step = self.step
         if not self.takes_clock:
             return step
-        return lambda batch: step(batch, clock)
+
+        def train(batch: Any) -> object:
+            __tracebackhide__ = True
+            return step(batch, clock)
+
+        return train
 
 
 class Bench:

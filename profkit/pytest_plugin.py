@@ -69,10 +69,10 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     option = config.getoption
     for name, least in (("steps", 1), ("warmup", 0), ("rounds", 1)):
-        if option(f"--profkit-{name}") < least:
-            given = option(f"--profkit-{name}")
+        given = option(f"--profkit-{name}")
+        if not terms.is_count(given, least):
             raise pytest.UsageError(f"--profkit-{name}={given}: give {least} or more")
-    if not option("--profkit-timeout") > 0:
+    if not terms.is_positive(option("--profkit-timeout")):
         raise pytest.UsageError(
             f"--profkit-timeout={option('--profkit-timeout')}: give a positive number of seconds"
         )
@@ -218,8 +218,8 @@ def _fault(marker: pytest.Mark) -> str | None:
     for name, value in marker.kwargs.items():
         if name not in ("rounds", "timeout_s"):
             return f"@pytest.mark.profkit has no {name}="
-        kinds = (int,) if name == "rounds" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
+        allows = terms.is_count if name == "rounds" else terms.is_positive
+        if value is not None and not allows(value):
             return f"@pytest.mark.profkit({name}={value!r}) cannot be"
     return None
 

@@ -153,6 +153,7 @@ class Measurement:
             InputError: there is no such stage.
             LookupError: the stage was not observed: absent is not zero.
         """
+        __tracebackhide__ = True
         return _quantity(self.finding(stage).share, "share", most=1.0)
 
     def cost(self, stage: str) -> Quantity:
@@ -161,6 +162,7 @@ class Measurement:
         Raises:
             InputError, LookupError: see `share`.
         """
+        __tracebackhide__ = True
         share, step = self.share(stage), self.step_time
         return Quantity(
             share.value * step.value,
@@ -176,6 +178,7 @@ class Measurement:
         Raises:
             InputError, LookupError: see `share`.
         """
+        __tracebackhide__ = True
         finding = self.breakdown.stages[stage_named(stage)]
         if finding is None:
             seen = ", ".join(s.value for s, found in self.breakdown.stages.items() if found)
@@ -196,6 +199,7 @@ def stage_named(name: str) -> Stage:
     Raises:
         InputError: there is none.
     """
+    __tracebackhide__ = True
     try:
         return Stage(name)
     except ValueError:

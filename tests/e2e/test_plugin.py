@@ -92,6 +92,33 @@ def test_a_failure_says_value_interval_limit_n_stage_and_line(pytester: pytest.P
     result.stdout.no_fnmatch_line("*assertions.py:*")
 
 
+def test_what_is_used_wrongly_is_said_where_the_test_says_it(pytester: pytest.Pytester) -> None:
+    code = """
+def fails(batch):
+    raise KeyError("labels")
+
+@pytest.mark.parametrize("use", [
+    lambda: profkit.measure(train, [1], steps=0),
+    lambda: profkit.measure(train, []),
+    lambda: profkit.measure(fails, [1]),
+    lambda: profkit.assert_share(train, "dataloader", below=0.2),
+    lambda: profkit.measure(train, [1]).share("data"),
+    lambda: profkit.assert_share(profkit.measure(train, [1]), "data", below=0.2),
+    lambda: profkit.assert_share(profkit.measure(train, [1]), "other", below=20),
+    lambda: profkit.measure(train, [1]).share("other") < 20,
+])
+def test_wrong(use):
+    use()
+"""
+    result = run(pytester, code)
+    result.assert_outcomes(failed=8)
+    result.stdout.fnmatch_lines(["E*InputError: unknown stage 'data': use one of dataloader*"])
+    frames = [
+        line for line in result.outlines if line.startswith(f"{Path(profkit.__file__).parent}")
+    ]
+    assert not frames
+
+
 def test_a_plain_comparison_carries_its_interval(pytester: pytest.Pytester) -> None:
     code = """
 def test_wrong(profkit_measure):
@@ -175,6 +202,10 @@ def test_options(profkit_measure):
 def test_marker():
     assert (terms.current().rounds, terms.current().timeout_s) == (3, 1)
 
+@pytest.mark.profkit(rounds=None, timeout_s=8)  # as it stands among the markers
+def test_none():
+    assert (terms.current().rounds, terms.current().timeout_s) == (2, 8)
+
 @pytest.mark.profkit(rounds=5)
 class TestClass:
     def test_of_a_class(self):
@@ -182,7 +213,7 @@ class TestClass:
 """
     before = profkit.terms.current()
     result = run(pytester, code, "--profkit-rounds=2", "--profkit-timeout=9.5", "--strict-markers")
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=4)
     assert profkit.terms.current() is before
 
 
@@ -196,6 +227,7 @@ class TestClass:
         ("rounds=True", r"\(rounds=True\) cannot be"),
         ("timeout_s='1 min'", r"\(timeout_s='1 min'\) cannot be"),
         ("timeout_s=-1", r"\(timeout_s=-1\) cannot be"),
+        ("timeout_s=float('inf')", r"\(timeout_s=inf\) cannot be"),
     ],
 )
 def test_a_wrong_marker_is_one_clear_error(
@@ -214,6 +246,7 @@ def test_a_wrong_marker_is_one_clear_error(
         ("--profkit-steps=0", "*--profkit-steps=0: give 1 or more*"),
         ("--profkit-rounds=0", "*--profkit-rounds=0: give 1 or more*"),
         ("--profkit-timeout=0", "*--profkit-timeout=0.0: give a positive number*"),
+        ("--profkit-timeout=inf", "*--profkit-timeout=inf: give a positive number*"),
         ("--profkit-save=a/b", "*'a/b' is no name for measurements*"),
         ("--profkit-compare=old", "*nothing is saved as that: none yet*"),
         ("--profkit-json=.", "*is a directory: name a file*"),

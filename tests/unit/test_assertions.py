@@ -125,7 +125,11 @@ def test_a_stage_that_was_never_seen_has_no_share(fake_loop: MakeLoop) -> None:
         ({"below": 0}, "above 0"),
         ({"below": 1.5}, "at most 1"),
         ({"below": 0.2, "above": 0.3}, "nothing lies in between"),
-        ({"below": 0.2, "rounds": 0}, "must be positive"),
+        ({"below": 20}, r"at most 1: 20 % is 0\.2"),
+        ({"below": "20 %"}, "below='20 %', above=None: limits must be numbers"),
+        ({"below": 0.2, "rounds": 0}, "rounds must be a whole number from 1"),
+        ({"below": 0.2, "rounds": 2.5}, "rounds must be a whole number from 1"),
+        ({"below": 0.2, "timeout_s": float("inf")}, "timeout_s a positive number"),
         ({"below": float("nan")}, "above 0"),
     ],
 )
@@ -134,6 +138,28 @@ def test_what_is_no_assertion_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         profkit.assert_share(measured(fake_loop()), "other", **limits)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"below": float("inf")}, {"below": 2, "mean_below": 0}, {"above": -1}]
+)
+def test_a_ratio_is_held_against_numbers(fake_loop: MakeLoop, limits: dict[str, Any]) -> None:
+    m = measured(fake_loop())
+    with pytest.raises(InputError, match=r"must be (a number|numbers) above 0$"):
+        profkit.assert_ratio(m, m, **limits)
+
+
+def test_what_is_no_measurement_is_refused(fake_loop: MakeLoop) -> None:
+    m = measured(fake_loop())
+    share: Any = m.share("dataloader")
+    for assertion in (
+        lambda: profkit.assert_share(share, "dataloader", below=0.2),
+        lambda: profkit.assert_dominant(share, "dataloader"),
+        lambda: profkit.assert_ratio(m, share, below=2),
+        lambda: profkit.assert_ratio(share, m, below=2),
+    ):
+        with pytest.raises(InputError, match=r"a Quantity is no measurement: give what profkit\.m"):
+            assertion()
 
 
 def test_a_spent_loader_is_judged_by_what_there_is(fake_loop: MakeLoop) -> None:

@@ -1,7 +1,9 @@
 import re
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 
 import profkit
@@ -58,17 +60,33 @@ def test_faster_and_slower_loops_compare() -> None:
     assert not fast.step_time * 40 < slow.step_time
 
 
-@pytest.mark.parametrize("arguments", [{"steps": 0}, {"warmup": -1}, {"timeout_s": 0}])
-def test_bad_counts_are_refused(arguments: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="must be positive"):
-        profkit.measure(print, [1], **arguments)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"steps": 0},
+        {"steps": "many"},
+        {"steps": 2.5},
+        {"warmup": -1},
+        {"timeout_s": 0},
+        {"timeout_s": float("inf")},
+        {"timeout_s": float("nan")},
+    ],
+)
+def test_bad_counts_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="steps must be a whole number from 1, warmup one from 0"):
+        profkit.measure(print, [1], **arguments)
+
+
+def test_counts_of_numpy_are_counts() -> None:
+    counts: Any = {"steps": np.int64(5), "warmup": np.int32(0), "timeout_s": np.float32(9)}
+    assert profkit.measure(lambda batch: None, [1], **counts).steps == 5
 
 
 def test_an_empty_or_spent_loader_is_refused() -> None:
-    with pytest.raises(InputError, match="gave no batch"):
+    with pytest.raises(InputError, match="gave 0 of 110 batches"):
         profkit.measure(lambda batch: None, [])
-    with pytest.raises(InputError, match="gave no batch"):
-        profkit.measure(lambda batch: None, iter(range(5)), steps=10)
+    with pytest.raises(InputError, match="gave 5 of 13 batches, and none when it was begun anew"):
+        profkit.measure(lambda batch: None, iter(range(5)), steps=10, warmup=3)
 
 
 def test_a_time_limit_gives_fewer_steps() -> None:
