@@ -259,7 +259,7 @@ def _found_of(
         blocks=blocks,
         unit="block",
         facts=[words.stage_words(stage, cost.value, step.value), *facts],
-        notes=words.unrest_words(unrest(measurement.table)),
+        notes=words.unrest_words(unrest(measurement.table)) + words.gap_words(measurement.gaps),
     )
 
 

@@ -139,7 +139,12 @@ class Loop:
 
 
 class Bench:
-    """What times loops: one clock, and the hooks that mark the stages of steps that do not."""
+    """What times loops: one clock, and the hooks that mark the stages of steps that do not.
+
+    Attributes:
+        clock: times the steps.
+        gaps: what could not be hooked here, in words.
+    """
 
     def __init__(self, clock: StepClock, gaps: list[str]) -> None:
         self.clock = clock

@@ -57,7 +57,7 @@ def measure(
     loop = Loop(step, loader)
     with bench(loop) as place:
         table = _first_table(loop, place, steps, warmup, timeout_s)
-    found = Measurement(name or _name(step), table, loop)
+    found = Measurement(name or _name(step), table, loop, place.gaps)
     if not found.steps:
         raise InputError(
             f"{plural(len(table), 'step')} in {timeout_s} s, all of them warm-up: raise timeout_s "

@@ -92,6 +92,7 @@ class TwoLoops:
         else:
             unit, blocks = "group of four blocks in turns", len(measured)
             notes = words.unrest_words(unrest_of_turns(measured), "group")
+        notes += words.gap_words([gap for one in self._sides for gap in one.gaps])
         return Look(judged, costly, self._sides[0].loop, measured.steps, blocks, unit, facts, notes)
 
 

@@ -1,6 +1,7 @@
 """A measured value that carries its interval into arithmetic and comparisons."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
@@ -114,12 +115,20 @@ class Measurement:
         name: what messages call it.
         table: the steps.
         loop: what can measure further; None for what cannot.
+        gaps: what could not be seen of it, in words.
     """
 
-    def __init__(self, name: str, table: StepTable, loop: object | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        table: StepTable,
+        loop: object | None = None,
+        gaps: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.table = table
         self.loop = loop
+        self.gaps = tuple(gaps)
         self._breakdown: Breakdown | None = None
 
     def add(self, table: StepTable) -> None:
@@ -184,6 +193,7 @@ class Measurement:
             seen = ", ".join(s.value for s, found in self.breakdown.stages.items() if found)
             raise LookupError(
                 f"stage {Stage(stage).value} was not observed in {self.name}; observed: {seen}"
+                + "".join(f"; {gap}" for gap in self.gaps)
             )
         return finding
 

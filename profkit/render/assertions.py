@@ -137,6 +137,11 @@ def unrest_words(found: Unrest, what: str = "block", of: str | None = None) -> l
     return notes
 
 
+def gap_words(gaps: Sequence[str]) -> list[str]:
+    """What could not be seen, each once."""
+    return [f"not seen: {one_line(gap, 2 * _TEXT_WIDTH)}" for gap in dict.fromkeys(gaps)]
+
+
 def _limits(below: float | None, above: float | None, unit: str) -> str:
     parts = [] if below is None else [f"below {limit_words(below, unit)}"]
     parts += [] if above is None else [f"above {limit_words(above, unit)}"]

@@ -310,6 +310,25 @@ def test_what_disturbs_one_of_two_loops_is_said_of_that_one(fake_loop: MakeLoop)
     assert "blocks of calm" not in str(caught.value)
 
 
+def test_what_could_not_be_seen_is_said(
+    fake_loop: MakeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch  # noqa: F401  # without it nothing is hooked
+
+    from profkit import loops
+
+    gap = "Tensor.backward cannot be observed in this torch"
+    monkeypatch.setattr(loops, "_hook", lambda clock, undo: [gap])
+    m = measured(fake_loop(wait_ms=3, work_ms=7))
+    with pytest.raises(AssertionError, match=f"\n  not seen: {gap}\n"):
+        profkit.assert_share(m, "dataloader", below=0.2)
+    with pytest.raises(AssertionError) as caught:
+        profkit.assert_ratio(m, m, above=2)
+    assert str(caught.value).count(gap) == 1
+    with pytest.raises(LookupError, match=f"backward was not observed .*; {gap}"):
+        m.share("backward")
+
+
 def test_drift_is_named_where_it_is(fake_loop: MakeLoop) -> None:
     loop = fake_loop(wait_ms=1, work_ms=0)
 
