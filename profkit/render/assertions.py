@@ -61,9 +61,11 @@ def claim_of_dominance(name: str, stage: Stage) -> str:
 def claim_of_ratio(
     new: str, base: str, stage: Stage | None, below: float | None, above: float | None
 ) -> str:
-    """What `assert_ratio` asserts."""
+    """What `assert_ratio` asserts; loops of one name are told apart by their parts in it."""
     of = "step" if stage is None else stage.value
-    return f"{of} of {_name(new)} over {_name(base)} {_limits(below, above, 'ratio')}"
+    parts = (" (new)", " (base)") if new == base else ("", "")
+    over = f"{_name(new)}{parts[0]} over {_name(base)}{parts[1]}"
+    return f"{of} of {over} {_limits(below, above, 'ratio')}"
 
 
 def message(

@@ -158,8 +158,8 @@ def test_inconclusive_is_a_warning_unless_told_otherwise(pytester: pytest.Pytest
     result.assert_outcomes(passed=1, warnings=1)
     result.stdout.fnmatch_lines(
         [
-            "*InconclusiveWarning: *step of one over one below 1.001×: the data cannot tell",
-            "inconclusive: step of one over one*",
+            "*InconclusiveWarning: *one (new) over one (base) below 1.001×: the data cannot tell",
+            "inconclusive: step of one (new) over one (base)*",
         ]
     )
 
