@@ -1,7 +1,5 @@
 """The few public verbs: record, trace, report, compare. They compose the parts."""
 
-import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +9,7 @@ from pathlib import Path
 
 from .analyze.compare import compare as compare_turns
 from .diagnose.verdict import add_comparison
-from .errors import InputError, OutputError
+from .errors import InputError
 from .probe.command import shown_command
 from .reading import rank_findings, run_findings
 from .recorder import Recorder
@@ -31,13 +29,14 @@ from .store.run_directory import (
     create_directory,
     discard_set,
     find_runs,
-    write_file,
     write_set,
 )
 from .verify.order import CheckOrder
 from .workloads.order import TraceOrder
+from .writing import CHECK_FILES, FIGURES, check_free, save_text, write_check, write_report
 
 __all__ = [
+    "CHECK_FILES",
     "CheckOrder",
     "ScriptOrder",
     "Show",
@@ -53,13 +52,8 @@ __all__ = [
     "save_text",
     "trace",
     "trace_script",
+    "write_report",
 ]
-
-FIGURES = "figures"
-_LONGEST_FIGURE = 60
-"""Letters of a run's name in the name of its figure's file."""
-REPORT = "report.md"
-CHECK_FILES = ("check.md", "junit.xml", "check.json")
 
 Show = Callable[[str, float], None]
 """Told what happens now, and the part of it that is done, 0 to 1."""
@@ -288,61 +282,14 @@ def check(
     from .verify.gate import run_check
 
     if out is not None:
-        _check_free(out, force=force)
+        check_free(out, force=force)
     check_target(order.target)
     if order.base is not None:
         check_target(order.base)
     found = run_check(order, show)
     if out is not None:
-        _write_check(out, found, command)
+        write_check(out, found, command)
     return found
-
-
-def _check_free(out: Path, *, force: bool) -> None:
-    if out.exists() and not out.is_dir():
-        raise OutputError(f"{out} is no directory: choose another path")
-    there = [name for name in CHECK_FILES if os.path.lexists(out / name)]
-    if there and not force:
-        raise OutputError(f"{out / there[0]} already exists: choose another path, or pass --force")
-
-
-def _write_check(out: Path, found: GateFindings, command: str | None) -> None:
-    from .render.gate import render_gate_json, render_gate_markdown
-    from .render.junit import render_junit
-
-    contents = (
-        render_gate_markdown(found, command).encode(),
-        render_junit(found),
-        render_gate_json(found).encode(),
-    )
-    for name, content in zip(CHECK_FILES, contents, strict=True):
-        write_file(out / name, content)
-
-
-def write_report(directory: Path, found: Report) -> Path:
-    """Write `report.md` and its figures; returns the report's path.
-
-    Raises:
-        OutputError: `directory` cannot be written.
-    """
-    from .render.figures import draw_stage_bars, draw_timeline
-    from .render.markdown import render_markdown
-    from .render.units import one_line
-
-    drawn = {"stages": ("Mean step and its stages", draw_stage_bars(found))}
-    for number, run in enumerate(found.runs, 1):
-        name = run.manifest.name
-        file = f"timeline-{re.sub(r'[^A-Za-z0-9-]+', '-', name)[:_LONGEST_FIGURE]}"
-        file = f"{file}-{number}" if file in drawn else file
-        drawn[file] = (f"A few steps of {one_line(name, 30)}, to scale", draw_timeline(run))
-    links = {}
-    for file, (caption, svg) in drawn.items():
-        if svg is not None:
-            links[f"{FIGURES}/{file}.svg"] = caption
-            write_file(directory / FIGURES / f"{file}.svg", svg.encode())
-    path = directory / REPORT
-    write_file(path, render_markdown(found, links).encode())
-    return path
 
 
 def render_report(found: Report, form: str = "md") -> str:
@@ -387,14 +334,3 @@ def describe_machine(run: RunFindings) -> dict[str, str]:
         "hardware": hardware_line(environment, run.manifest.device),
         "versions": versions_line(environment),
     }
-
-
-def save_text(path: Path, text: str, *, force: bool = False) -> None:
-    """Write a text file.
-
-    Raises:
-        OutputError: it cannot be written, or is there and `force` is not given.
-    """
-    if path.exists() and not force:
-        raise OutputError(f"{path} already exists: choose another path, or pass --force")
-    write_file(path, text.encode())

@@ -4,6 +4,7 @@ Each has three outcomes: it holds, it fails (`AssertionError`), or it is inconcl
 (`InconclusiveWarning`) unless the pytest plugin is told otherwise.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -56,9 +57,9 @@ def assert_share(
         LookupError: the stage was not observed: absent is not zero.
     """
     __tracebackhide__ = True
+    _check_measurement(measurement)
     chosen = stage_named(stage)
     _check_limits(below, above, highest=1.0)
-
     measurement.finding(stage)
 
     def look(error_rate: float) -> Look:
@@ -87,8 +88,8 @@ def assert_dominant(
         InputError, LookupError: see `assert_share`.
     """
     __tracebackhide__ = True
+    _check_measurement(measurement)
     chosen = stage_named(stage)
-
     measurement.finding(stage)
 
     def look(error_rate: float) -> Look:
@@ -136,10 +137,14 @@ def assert_ratio(
         LookupError: the stage was not observed in one of them.
     """
     __tracebackhide__ = True
+    _check_measurement(new)
+    _check_measurement(base)
     chosen = None if stage is None else stage_named(stage)
-    _check_limits(below, above, highest=None)
+    _check_limits(below, above)
     if mean_below is None and below is not None:
         mean_below = below * MEAN_ALLOWANCE
+    if mean_below is not None and not terms.is_positive(mean_below):
+        raise InputError(f"mean_below={mean_below!r}: the limit must be a number above 0")
     if chosen is not None:
         for one in (new, base):
             one.finding(chosen.value)
@@ -176,8 +181,11 @@ def _assert(
     now = terms.current()
     rounds = now.rounds if rounds is None else rounds
     timeout_s = now.timeout_s if timeout_s is None else timeout_s
-    if rounds < 1 or timeout_s <= 0:
-        raise InputError(f"rounds={rounds}, timeout_s={timeout_s}: both must be positive")
+    if not (terms.is_count(rounds) and terms.is_positive(timeout_s)):
+        raise InputError(
+            f"rounds={rounds!r}, timeout_s={timeout_s!r}: rounds must be a whole number from 1, "
+            "timeout_s a positive number of seconds"
+        )
     began = time.monotonic()
     deadline = began + timeout_s
     spent = 0.0
@@ -251,7 +259,7 @@ def _found_of(
         blocks=blocks,
         unit="block",
         facts=[words.stage_words(stage, cost.value, step.value), *facts],
-        notes=words.unrest_words(unrest(measurement.table)),
+        notes=words.unrest_words(unrest(measurement.table)) + words.gap_words(measurement.gaps),
     )
 
 
@@ -270,13 +278,23 @@ def _extend(measurement: Measurement, deadline_s: float) -> bool:
     return True
 
 
-def _check_limits(below: float | None, above: float | None, *, highest: float | None) -> None:
+def _check_measurement(given: object) -> None:
+    """Raise `InputError` for what is none."""
+    __tracebackhide__ = True
+    if not isinstance(given, Measurement):
+        raise InputError(
+            f"a {type(given).__name__} is no measurement: give what profkit.measure returned"
+        )
+
+
+def _check_limits(below: float | None, above: float | None, highest: float = math.inf) -> None:
     """Raise `InputError` for limits that make no assertion."""
+    __tracebackhide__ = True
     given = [one for one in (below, above) if one is not None]
     if not given:
         raise InputError("no limit: give below=, above= or both")
-    if any(not one > 0 or (highest is not None and one > highest) for one in given):
-        most = "" if highest is None else f" and at most {highest:g}"
-        raise InputError(f"below={below}, above={above}: limits must be above 0{most}")
+    if any(not terms.is_positive(one) or one > highest for one in given):
+        most = "" if math.isinf(highest) else f" and at most {highest:g}: 20 % is 0.2"
+        raise InputError(f"below={below!r}, above={above!r}: limits must be numbers above 0{most}")
     if below is not None and above is not None and above >= below:
         raise InputError(f"below={below}, above={above}: nothing lies in between")

@@ -14,28 +14,10 @@ from .analyze.since_saved import changes_since, environment_changes
 from .analyze.statistics import widen_between_processes
 from .analyze.turns import block_means
 from .probe.environment import read_environment
-from .render.ledger import change_lines, ledger_lines
+from .render.ledger import change_lines
 from .schema.ledger import LEDGER_SCHEMA, Asserted, Blocks, Ledger, Measured
 from .schema.stage import STAGES
-from .store.saved import (
-    check_new,
-    check_replaceable,
-    read_ledger,
-    saved_names,
-    saved_path,
-    write_ledger,
-)
-
-__all__ = [
-    "change_lines",
-    "check_new",
-    "check_replaceable",
-    "ledger_lines",
-    "read_ledger",
-    "saved_names",
-    "saved_path",
-    "write_ledger",
-]
+from .store.saved import read_ledger
 
 
 def entries_of(test: str, noted: Sequence[object]) -> list[dict[str, Any]]:

@@ -58,6 +58,7 @@ class Loop:
             deadline_ns: see `StepClock.run_steps`.
             warmup: how many first ones are flagged.
         """
+        __tracebackhide__ = True
         clock = bench.clock
         train = self._trainer(clock)
         done = 0
@@ -129,11 +130,21 @@ class Loop:
         step = self.step
         if not self.takes_clock:
             return step
-        return lambda batch: step(batch, clock)
+
+        def train(batch: Any) -> object:
+            __tracebackhide__ = True
+            return step(batch, clock)
+
+        return train
 
 
 class Bench:
-    """What times loops: one clock, and the hooks that mark the stages of steps that do not."""
+    """What times loops: one clock, and the hooks that mark the stages of steps that do not.
+
+    Attributes:
+        clock: times the steps.
+        gaps: what could not be hooked here, in words.
+    """
 
     def __init__(self, clock: StepClock, gaps: list[str]) -> None:
         self.clock = clock

@@ -11,6 +11,7 @@ from .analyze.quantity import Measurement
 from .analyze.statistics import warm_up_length
 from .errors import InputError
 from .loops import Bench, Loop, bench
+from .render.units import plural
 from .schema.steps import Flag, StepTable
 
 
@@ -43,34 +44,37 @@ def measure(
         InputError: a count that is not positive, a loader without enough batches, or a process
             that is observed or measured already.
     """
+    __tracebackhide__ = True
     now = terms.current()
     steps = now.steps if steps is None else steps
     warmup = now.warmup if warmup is None else warmup
     timeout_s = now.timeout_s if timeout_s is None else timeout_s
-    if steps < 1 or warmup < 0 or timeout_s <= 0:
+    if not (terms.is_count(steps) and terms.is_count(warmup, 0) and terms.is_positive(timeout_s)):
         raise InputError(
-            f"steps={steps}, warmup={warmup}, timeout_s={timeout_s}: steps and timeout_s must "
-            "be positive, warmup not negative"
+            f"steps={steps!r}, warmup={warmup!r}, timeout_s={timeout_s!r}: steps must be a whole "
+            "number from 1, warmup one from 0, timeout_s a positive number of seconds"
         )
     loop = Loop(step, loader)
     with bench(loop) as place:
         table = _first_table(loop, place, steps, warmup, timeout_s)
-    found = Measurement(name or _name(step), table, loop)
+    found = Measurement(name or _name(step), table, loop, place.gaps)
     if not found.steps:
         raise InputError(
-            f"{len(table)} steps in {timeout_s} s, all of them warm-up: raise timeout_s or "
-            "lower warmup"
+            f"{plural(len(table), 'step')} in {timeout_s} s, all of them warm-up: raise timeout_s "
+            "or lower warmup"
         )
     now.note(found)
     return found
 
 
 def _first_table(loop: Loop, place: Bench, steps: int, warmup: int, timeout_s: float) -> StepTable:
+    __tracebackhide__ = True
     deadline = place.deadline_ns(timeout_s)
     table = loop.run(place, steps + warmup, deadline, warmup=warmup)
     if loop.spent and len(table) < steps + warmup:
         raise InputError(
-            "the loader gave no batch: give one that can be iterated again for each epoch"
+            f"the loader gave {len(table)} of {steps + warmup} batches, and none when it was begun "
+            "anew: give one that can be iterated again for each epoch"
         )
     cold = _drop_warm_up(table)
     if cold and not place.is_over(deadline):

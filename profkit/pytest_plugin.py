@@ -1,17 +1,16 @@
-"""pytest: fixture, marker and options; what a test run measured, as a table and as files.
+"""pytest: fixture, marker and options, and the terms that they set for each test.
 
-A run that measures nothing imports nothing beside this module and `terms`.
+A run that measures nothing imports nothing beside this module, `pytest_ledger` and `terms`.
 """
 
-import dataclasses
 import os
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from . import terms
+from .pytest_ledger import Gatherer, check_files, wants_files
 
 if TYPE_CHECKING:
     from .analyze.quantity import Measurement
@@ -69,105 +68,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", _MARKER)
     option = config.getoption
     for name, least in (("steps", 1), ("warmup", 0), ("rounds", 1)):
-        if option(f"--profkit-{name}") < least:
-            given = option(f"--profkit-{name}")
+        given = option(f"--profkit-{name}")
+        if not terms.is_count(given, least):
             raise pytest.UsageError(f"--profkit-{name}={given}: give {least} or more")
-    if not option("--profkit-timeout") > 0:
+    if not terms.is_positive(option("--profkit-timeout")):
         raise pytest.UsageError(
             f"--profkit-timeout={option('--profkit-timeout')}: give a positive number of seconds"
         )
-    if _wants_files(config):
-        _check_files(config)
+    if wants_files(config):
+        check_files(config)
     if not hasattr(config, "workerinput"):  # xdist's workers report to a process that gathers
-        config.pluginmanager.register(_Gatherer(config), "profkit-ledger")
-
-
-class _Gatherer:
-    """Gathers what the tests measured, writes it and shows it."""
-
-    def __init__(self, config: pytest.Config) -> None:
-        self._config = config
-        self._entries: list[dict[str, Any]] = []
-        self._not_timed = 0
-        self._lines: list[str] = []
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take what came with a report."""
-        self._entries += getattr(report, "profkit", ())
-        if report.skipped and _NOT_TIMED in str(report.longrepr):
-            self._not_timed += 1
-
-    def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Write the files that were asked for."""
-        if not self._entries and not _wants_files(self._config):
-            return
-        from .errors import ProfkitError
-
-        try:
-            self._write()
-        except ProfkitError as error:
-            self._lines.append(f"error: {error}")
-            session.exitstatus = session.exitstatus or pytest.ExitCode.USAGE_ERROR
-
-    def _write(self) -> None:
-        from . import ledgers
-
-        option, root = self._config.getoption, self._config.rootpath
-        ledger = ledgers.ledger_of(self._entries)
-        self._lines += ledgers.ledger_lines(ledger)
-        file, save, compare = (option(f"--profkit-{name}") for name in ("json", "save", "compare"))
-        if file is not None:
-            ledgers.write_ledger(_json_path(self._config), ledger)
-            self._lines.append(f"wrote {file}")
-        if compare is not None:
-            self._lines += ["", f"beside what was saved as {compare}:"]
-            self._lines += ledgers.compare_lines(ledger, ledgers.saved_path(root, compare))
-        if save is not None and ledger.measured:
-            path = ledgers.saved_path(root, save)
-            ledgers.write_ledger(path, dataclasses.replace(ledger, asserted=()))
-            self._lines.append(f"saved as {save}: {path.relative_to(root)}")
-        elif save is not None:
-            self._lines.append(f"nothing was measured, so nothing was saved as {save}")
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Show it."""
-        if self._not_timed:
-            self._lines.append(
-                f"{self._not_timed} not timed: other workers ran beside them; run with -n 0"
-            )
-        if self._lines:
-            terminalreporter.section("profkit")
-            for line in self._lines:
-                terminalreporter.write_line(line)
-
-
-def _wants_files(config: pytest.Config) -> bool:
-    names = ("json", "save", "compare")
-    return any(config.getoption(f"--profkit-{name}") is not None for name in names)
-
-
-def _json_path(config: pytest.Config) -> Path:
-    """Where it was asked for, wherever the tests have gone since."""
-    return config.invocation_params.dir / str(config.getoption("--profkit-json"))
-
-
-def _check_files(config: pytest.Config) -> None:
-    from .errors import ProfkitError
-    from .ledgers import check_new, check_replaceable, saved_names, saved_path
-
-    option, root = config.getoption, config.rootpath
-    is_worker = hasattr(config, "workerinput")
-    try:
-        if option("--profkit-json") is not None and not is_worker:
-            check_replaceable(_json_path(config))
-        if option("--profkit-save") is not None and not is_worker:
-            check_new(saved_path(root, option("--profkit-save")))
-        name = option("--profkit-compare")
-        if name is not None and not saved_path(root, name).is_file():
-            names = ", ".join(saved_names(root)) or "none yet"
-            raise pytest.UsageError(f"--profkit-compare={name}: nothing is saved as that: {names}")
-    except ProfkitError as error:
-        raise pytest.UsageError(str(error)) from error
+        config.pluginmanager.register(Gatherer(config, _NOT_TIMED), "profkit-ledger")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -218,8 +129,8 @@ def _fault(marker: pytest.Mark) -> str | None:
     for name, value in marker.kwargs.items():
         if name not in ("rounds", "timeout_s"):
             return f"@pytest.mark.profkit has no {name}="
-        kinds = (int,) if name == "rounds" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, kinds) or not value > 0:
+        allows = terms.is_count if name == "rounds" else terms.is_positive
+        if value is not None and not allows(value):
             return f"@pytest.mark.profkit({name}={value!r}) cannot be"
     return None
 

@@ -1,11 +1,13 @@
 """Under which terms loops are measured and judged just now; the pytest plugin sets them by test.
 
-Imports nothing: a test run that measures nothing pays for no more than this.
+Imports nothing slow: a test run that measures nothing pays for no more than this.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from numbers import Integral, Real
 
 STEPS = 100
 WARMUP = 10
@@ -34,6 +36,16 @@ class Terms:
     refuse: Callable[[], None] = lambda: None
     inconclusive: Callable[[str], None] | None = None
     note: Callable[[object], None] = lambda found: None
+
+
+def is_count(value: object, least: int = 1) -> bool:
+    """Whether so many steps, or looks, can be asked for."""
+    return isinstance(value, Integral) and not isinstance(value, bool) and not value < least
+
+
+def is_positive(value: object) -> bool:
+    """Whether it is a number above 0, and finite: a time or a limit."""
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < math.inf
 
 
 _current = Terms()

@@ -79,7 +79,6 @@ class TwoLoops:
 
     def found(self, measured: Turns | Apart, judged: list[Judged], chosen: Stage | None) -> Look:
         """What a look at them shows."""
-        new, base = self._sides
         costly, facts = chosen, []
         told = telling_stage(measured, chosen)
         if told is not None:
@@ -87,12 +86,14 @@ class TwoLoops:
             facts.append(words.change_words(*told))
         if isinstance(measured, Apart):
             unit, blocks = "block", min(len(measured.first), len(measured.second))
-            notes = ["not in turns: a loop could not go on, so each one's own measurement counts"]
-            notes += words.unrest_words(unrest(new.table)) + words.unrest_words(unrest(base.table))
+            notes = ["not in turns: batches or time ran out, so each one's own measurement counts"]
+            for one in self._sides:
+                notes += words.unrest_words(unrest(one.table), of=one.name)
         else:
             unit, blocks = "group of four blocks in turns", len(measured)
             notes = words.unrest_words(unrest_of_turns(measured), "group")
-        return Look(judged, costly, new.loop, measured.steps, blocks, unit, facts, notes)
+        notes += words.gap_words([gap for one in self._sides for gap in one.gaps])
+        return Look(judged, costly, self._sides[0].loop, measured.steps, blocks, unit, facts, notes)
 
 
 def _can_go_on(measurement: Measurement) -> bool:

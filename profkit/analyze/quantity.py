@@ -1,6 +1,7 @@
 """A measured value that carries its interval into arithmetic and comparisons."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
@@ -16,13 +17,15 @@ class Quantity:
     """A value in a unit, with its 95 % interval.
 
     `a < b` is True only if the whole interval of `a` lies below that of `b`: both `a < b` and
-    `a > b` are False while the data cannot tell. A number has no width.
+    `a > b` are False while the data cannot tell. A number has no width. `<=` and `>=` let the ends
+    of the intervals meet; they are not the opposites of `>` and `<`.
 
     Attributes:
         value: in `unit`.
         low, high: the interval; 0 and infinity where there were too few blocks to tell.
         unit: `ns`, `share` or `ratio`.
         blocks: how many blocks of steps it rests on.
+        most: the largest value there can be: a share is compared with nothing above it.
     """
 
     value: float
@@ -30,6 +33,7 @@ class Quantity:
     high: float
     unit: str
     blocks: int
+    most: float = math.inf
 
     def __mul__(self, factor: float) -> "Quantity":
         if not isinstance(factor, (int, float)):
@@ -37,7 +41,12 @@ class Quantity:
         if factor < 0:
             raise ValueError(f"a measured value times {factor}: use a factor of 0 or more")
         return Quantity(
-            self.value * factor, self.low * factor, self.high * factor, self.unit, self.blocks
+            self.value * factor,
+            self.low * factor,
+            self.high * factor,
+            self.unit,
+            self.blocks,
+            self.most * factor if factor else math.inf,
         )
 
     __rmul__ = __mul__
@@ -57,17 +66,34 @@ class Quantity:
         )
 
     def __lt__(self, other: "Quantity | float") -> bool:
+        __tracebackhide__ = True
         return self.high < self._bounds(other)[0]
 
     def __gt__(self, other: "Quantity | float") -> bool:
+        __tracebackhide__ = True
         return self.low > self._bounds(other)[1]
 
+    def __le__(self, other: "Quantity | float") -> bool:
+        __tracebackhide__ = True
+        return self.high <= self._bounds(other)[0]
+
+    def __ge__(self, other: "Quantity | float") -> bool:
+        __tracebackhide__ = True
+        return self.low >= self._bounds(other)[1]
+
     def _bounds(self, other: "Quantity | float") -> tuple[float, float]:
+        __tracebackhide__ = True
         if isinstance(other, Quantity):
             if other.unit != self.unit:
                 raise ValueError(f"{self.unit} against {other.unit}: compare values of one unit")
             return other.low, other.high
-        return float(other), float(other)
+        limit = float(other)
+        if limit > self.most:  # percent, most likely, and `< 20` would hold whatever was measured
+            raise ValueError(
+                f"{self.unit} of at most {self.most:g} against {limit:g}: a share lies between 0 "
+                "and 1, so write 20 % as 0.2"
+            )
+        return limit, limit
 
     def __repr__(self) -> str:
         """Unrounded enough to see why a comparison failed."""
@@ -89,12 +115,20 @@ class Measurement:
         name: what messages call it.
         table: the steps.
         loop: what can measure further; None for what cannot.
+        gaps: what could not be seen of it, in words.
     """
 
-    def __init__(self, name: str, table: StepTable, loop: object | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        table: StepTable,
+        loop: object | None = None,
+        gaps: Sequence[str] = (),
+    ) -> None:
         self.name = name
         self.table = table
         self.loop = loop
+        self.gaps = tuple(gaps)
         self._breakdown: Breakdown | None = None
 
     def add(self, table: StepTable) -> None:
@@ -128,7 +162,8 @@ class Measurement:
             InputError: there is no such stage.
             LookupError: the stage was not observed: absent is not zero.
         """
-        return _quantity(self.finding(stage).share, "share")
+        __tracebackhide__ = True
+        return _quantity(self.finding(stage).share, "share", most=1.0)
 
     def cost(self, stage: str) -> Quantity:
         """Mean time that a stage takes in a step, in ns.
@@ -136,6 +171,7 @@ class Measurement:
         Raises:
             InputError, LookupError: see `share`.
         """
+        __tracebackhide__ = True
         share, step = self.share(stage), self.step_time
         return Quantity(
             share.value * step.value,
@@ -151,11 +187,13 @@ class Measurement:
         Raises:
             InputError, LookupError: see `share`.
         """
+        __tracebackhide__ = True
         finding = self.breakdown.stages[stage_named(stage)]
         if finding is None:
             seen = ", ".join(s.value for s, found in self.breakdown.stages.items() if found)
             raise LookupError(
                 f"stage {Stage(stage).value} was not observed in {self.name}; observed: {seen}"
+                + "".join(f"; {gap}" for gap in self.gaps)
             )
         return finding
 
@@ -171,6 +209,7 @@ def stage_named(name: str) -> Stage:
     Raises:
         InputError: there is none.
     """
+    __tracebackhide__ = True
     try:
         return Stage(name)
     except ValueError:
@@ -178,7 +217,7 @@ def stage_named(name: str) -> Stage:
         raise InputError(f"unknown stage {name!r}: use one of {known}") from None
 
 
-def _quantity(estimate: Estimate, unit: str) -> Quantity:
+def _quantity(estimate: Estimate, unit: str, most: float = math.inf) -> Quantity:
     low = 0.0 if estimate.low is None else estimate.low
     high = math.inf if estimate.high is None else estimate.high
-    return Quantity(estimate.value, low, high, unit, estimate.blocks)
+    return Quantity(estimate.value, low, high, unit, estimate.blocks, most)

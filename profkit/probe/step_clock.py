@@ -73,6 +73,7 @@ class StepClock(LoopClock):
         Returns:
             Steps done: fewer where the iterator has ended, or the time was over.
         """
+        __tracebackhide__ = True  # what a step raises is about the step
         now, push = self.now, self.push
         self.thread = get_ident()
         done = 0

@@ -28,7 +28,8 @@ def number(value: float, unit: str) -> str:
 
 def limit_words(limit: float, unit: str) -> str:
     """A limit as it was given."""
-    return f"{significant(100 * limit)} %" if unit == "share" else f"{significant(limit)}×"
+    # Three digits would make 1.001 a limit of 1.
+    return f"{100 * limit:.5g} %" if unit == "share" else f"{limit:.5g}×"
 
 
 def measured_words(estimate: Estimate, unit: str) -> str:
@@ -60,9 +61,11 @@ def claim_of_dominance(name: str, stage: Stage) -> str:
 def claim_of_ratio(
     new: str, base: str, stage: Stage | None, below: float | None, above: float | None
 ) -> str:
-    """What `assert_ratio` asserts."""
+    """What `assert_ratio` asserts; loops of one name are told apart by their parts in it."""
     of = "step" if stage is None else stage.value
-    return f"{of} of {_name(new)} over {_name(base)} {_limits(below, above, 'ratio')}"
+    parts = (" (new)", " (base)") if new == base else ("", "")
+    over = f"{_name(new)}{parts[0]} over {_name(base)}{parts[1]}"
+    return f"{of} of {over} {_limits(below, above, 'ratio')}"
 
 
 def message(
@@ -124,15 +127,21 @@ def line_words(line: CostlyLine | str, stage: Stage) -> str:
     return f"{one_line(line.source, 80)} in {one_line(line.function, 60)}{text} ({seen})"
 
 
-def unrest_words(found: Unrest, what: str = "block") -> list[str]:
-    """Drift and outliers, where there are any."""
+def unrest_words(found: Unrest, what: str = "block", of: str | None = None) -> list[str]:
+    """Drift and outliers, where there are any; `of` names the loop where there are two."""
     notes = []
+    whose = "" if of is None else f" of {_name(of)}"
     if found.drift is not None:
         way = "longer" if found.drift > 0 else "shorter"
-        notes.append(f"drift: steps grew {percent(abs(found.drift))} {way} while measured")
+        notes.append(f"drift: steps{whose} grew {percent(abs(found.drift))} {way} while measured")
     if found.outliers > _MANY_OUTLIERS * found.blocks:
-        notes.append(f"outliers: {found.outliers} of {plural(found.blocks, what)}")
+        notes.append(f"outliers: {found.outliers} of {plural(found.blocks, what)}{whose}")
     return notes
+
+
+def gap_words(gaps: Sequence[str]) -> list[str]:
+    """What could not be seen, each once."""
+    return [f"not seen: {one_line(gap, 2 * _TEXT_WIDTH)}" for gap in dict.fromkeys(gaps)]
 
 
 def _limits(below: float | None, above: float | None, unit: str) -> str:

@@ -125,7 +125,11 @@ def test_a_stage_that_was_never_seen_has_no_share(fake_loop: MakeLoop) -> None:
         ({"below": 0}, "above 0"),
         ({"below": 1.5}, "at most 1"),
         ({"below": 0.2, "above": 0.3}, "nothing lies in between"),
-        ({"below": 0.2, "rounds": 0}, "must be positive"),
+        ({"below": 20}, r"at most 1: 20 % is 0\.2"),
+        ({"below": "20 %"}, "below='20 %', above=None: limits must be numbers"),
+        ({"below": 0.2, "rounds": 0}, "rounds must be a whole number from 1"),
+        ({"below": 0.2, "rounds": 2.5}, "rounds must be a whole number from 1"),
+        ({"below": 0.2, "timeout_s": float("inf")}, "timeout_s a positive number"),
         ({"below": float("nan")}, "above 0"),
     ],
 )
@@ -134,6 +138,28 @@ def test_what_is_no_assertion_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=message):
         profkit.assert_share(measured(fake_loop()), "other", **limits)
+
+
+@pytest.mark.parametrize(
+    "limits", [{"below": float("inf")}, {"below": 2, "mean_below": 0}, {"above": -1}]
+)
+def test_a_ratio_is_held_against_numbers(fake_loop: MakeLoop, limits: dict[str, Any]) -> None:
+    m = measured(fake_loop())
+    with pytest.raises(InputError, match=r"must be (a number|numbers) above 0$"):
+        profkit.assert_ratio(m, m, **limits)
+
+
+def test_what_is_no_measurement_is_refused(fake_loop: MakeLoop) -> None:
+    m = measured(fake_loop())
+    share: Any = m.share("dataloader")
+    for assertion in (
+        lambda: profkit.assert_share(share, "dataloader", below=0.2),
+        lambda: profkit.assert_dominant(share, "dataloader"),
+        lambda: profkit.assert_ratio(m, share, below=2),
+        lambda: profkit.assert_ratio(share, m, below=2),
+    ):
+        with pytest.raises(InputError, match=r"a Quantity is no measurement: give what profkit\.m"):
+            assertion()
 
 
 def test_a_spent_loader_is_judged_by_what_there_is(fake_loop: MakeLoop) -> None:
@@ -188,6 +214,15 @@ def test_dominance_is_decided_by_the_difference_and_not_by_two_intervals(
     forward, backward = m.share("forward"), m.share("backward")
     assert not backward < forward
     profkit.assert_dominant(m, "forward")
+
+
+def test_a_limit_is_shown_as_it_was_given(fake_loop: MakeLoop) -> None:
+    loop = fake_loop(wait_ms=6, work_ms=4)
+    m = measured(loop, name="a")
+    with pytest.raises(AssertionError, match=r"below 12\.125 %: (.|\n)* below 12\.125 %: fell"):
+        profkit.assert_share(m, "dataloader", below=0.12125)
+    with pytest.raises(AssertionError, match=r"above 1\.1255×: (.|\n)* above 1\.1255×: fell"):
+        profkit.assert_ratio(m, m, above=1.1255)
 
 
 # Ratios
@@ -262,6 +297,36 @@ def test_loops_that_cannot_go_on_are_compared_by_their_own_intervals(
     assert asserted(noted).notes[0].startswith("not in turns")
     with pytest.raises(AssertionError, match=r"mean step: 1\.3"):
         profkit.assert_ratio(new, base, below=1.1)
+
+
+def test_what_disturbs_one_of_two_loops_is_said_of_that_one(fake_loop: MakeLoop) -> None:
+    def spent(name: str, slow: int) -> profkit.Measurement:
+        loop = fake_loop(wait_ms=1, work_ms=1, batches=100, slow=slow)
+        return profkit.measure(loop, iter(loop), steps=100, warmup=0, name=name)
+
+    with pytest.raises(AssertionError) as caught:
+        profkit.assert_ratio(spent("calm", 0), spent("jumpy", 30), above=2)
+    assert "of 20 blocks of jumpy" in str(caught.value)
+    assert "blocks of calm" not in str(caught.value)
+
+
+def test_what_could_not_be_seen_is_said(
+    fake_loop: MakeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch  # noqa: F401  # without it nothing is hooked
+
+    from profkit import loops
+
+    gap = "Tensor.backward cannot be observed in this torch"
+    monkeypatch.setattr(loops, "_hook", lambda clock, undo: [gap])
+    m = measured(fake_loop(wait_ms=3, work_ms=7))
+    with pytest.raises(AssertionError, match=f"\n  not seen: {gap}\n"):
+        profkit.assert_share(m, "dataloader", below=0.2)
+    with pytest.raises(AssertionError) as caught:
+        profkit.assert_ratio(m, m, above=2)
+    assert str(caught.value).count(gap) == 1
+    with pytest.raises(LookupError, match=f"backward was not observed .*; {gap}"):
+        m.share("backward")
 
 
 def test_drift_is_named_where_it_is(fake_loop: MakeLoop) -> None:

@@ -19,6 +19,7 @@ from fake_bench import FakeLoop
 from profkit import terms
 from profkit.errors import InputError
 from profkit.loops import Loop, bench, take_turns
+from profkit.schema.stage import STAGES, Stage
 from profkit.schema.steps import Flag
 
 MakeLoop = Callable[..., FakeLoop]
@@ -60,7 +61,9 @@ def test_a_step_that_marks_nothing_shows_its_stages() -> None:
     found = profkit.measure(training.step, training.loader, steps=30, warmup=5)
     assert seen(found) == ALL_BUT_TRANSFER
     assert found.steps == 30
-    assert found.share("other") < 0.5
+    # By the median: of steps this short one slow moment would be half.
+    other = found.table.stage_ns[:, STAGES.index(Stage.OTHER)] / found.table.step_ns
+    assert np.median(other) < 0.5
 
 
 def test_a_step_that_marks_itself_shows_just_that() -> None:

@@ -1,7 +1,9 @@
 import re
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import numpy as np
 import pytest
 
 import profkit
@@ -58,17 +60,33 @@ def test_faster_and_slower_loops_compare() -> None:
     assert not fast.step_time * 40 < slow.step_time
 
 
-@pytest.mark.parametrize("arguments", [{"steps": 0}, {"warmup": -1}, {"timeout_s": 0}])
-def test_bad_counts_are_refused(arguments: dict[str, int]) -> None:
-    with pytest.raises(InputError, match="must be positive"):
-        profkit.measure(print, [1], **arguments)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"steps": 0},
+        {"steps": "many"},
+        {"steps": 2.5},
+        {"warmup": -1},
+        {"timeout_s": 0},
+        {"timeout_s": float("inf")},
+        {"timeout_s": float("nan")},
+    ],
+)
+def test_bad_counts_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="steps must be a whole number from 1, warmup one from 0"):
+        profkit.measure(print, [1], **arguments)
+
+
+def test_counts_of_numpy_are_counts() -> None:
+    counts: Any = {"steps": np.int64(5), "warmup": np.int32(0), "timeout_s": np.float32(9)}
+    assert profkit.measure(lambda batch: None, [1], **counts).steps == 5
 
 
 def test_an_empty_or_spent_loader_is_refused() -> None:
-    with pytest.raises(InputError, match="gave no batch"):
+    with pytest.raises(InputError, match="gave 0 of 110 batches"):
         profkit.measure(lambda batch: None, [])
-    with pytest.raises(InputError, match="gave no batch"):
-        profkit.measure(lambda batch: None, iter(range(5)), steps=10)
+    with pytest.raises(InputError, match="gave 5 of 13 batches, and none when it was begun anew"):
+        profkit.measure(lambda batch: None, iter(range(5)), steps=10, warmup=3)
 
 
 def test_a_time_limit_gives_fewer_steps() -> None:
@@ -88,6 +106,35 @@ def test_a_comparison_holds_only_when_the_intervals_are_apart() -> None:
     assert small * 2 > large
     assert small < 11.5
     assert not small < 10.5
+
+
+def test_a_comparison_that_lets_ends_meet() -> None:
+    small, large = quantity(9, 10, 11), quantity(11, 12, 13)
+    assert small <= large
+    assert large >= small
+    assert not small < large
+    assert not small <= quantity(10.9, 12, 13)
+    assert not large >= quantity(9, 10, 11.1)
+    assert small <= 11
+    assert small >= 9
+    assert not small <= 10
+
+
+def test_percent_is_no_share(fake_loop: Callable[..., FakeLoop]) -> None:
+    loop = fake_loop(wait_ms=3, work_ms=7)
+    share = profkit.measure(loop, loop, steps=30, warmup=0).share("dataloader")
+    for compares in (
+        lambda: share < 20,
+        lambda: share > 1.01,
+        lambda: share * 2 < 3,
+        lambda: share / 2 <= 1,
+    ):
+        with pytest.raises(ValueError, match=r"write 20 % as 0\.2"):
+            compares()
+    assert share < 1
+    assert not share > 1
+    assert share * 100 < 50
+    assert share / share < 20  # a ratio may be anything
 
 
 def test_a_ratio_keeps_the_widest_interval_and_units_do_not_mix() -> None:
