@@ -55,7 +55,8 @@ class TwoLoops:
         new, base = self._sides
         if self._is_apart:
             return apart(new.table, base.table)
-        return turns_of(self._groups).without_warm_up()
+        in_bursts = any(isinstance(one.loop, Loop) and one.loop.workers for one in self._sides)
+        return turns_of(self._groups, in_bursts=in_bursts).without_warm_up()
 
     def extend(self, deadline_s: float) -> bool:
         """As many groups again; whether any was added."""

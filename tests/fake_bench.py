@@ -17,6 +17,8 @@ class FakeLoop:
         noise: standard deviation of their logarithms.
         batches: in an epoch.
         slow: every so many steps one takes ten times as long; 0 for none.
+        burst: so many batches are there at once, as loader workers make them, after the wait for
+            all of them.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class FakeLoop:
         noise: float = 0.05,
         batches: int = 64,
         slow: int = 0,
+        burst: int = 1,
         seed: int = 0,
     ) -> None:
         self._time = time
@@ -35,6 +38,7 @@ class FakeLoop:
         self._noise = noise
         self._batches = batches
         self._slow = slow
+        self._burst = burst
         self._draw = np.random.default_rng(seed)
         self.steps = 0
 
@@ -44,7 +48,8 @@ class FakeLoop:
 
     def __iter__(self) -> Iterator[int]:
         for batch in range(self._batches):
-            self._pass(self._means[0])
+            if batch % self._burst == 0:
+                self._pass(self._means[0] * self._burst)
             yield batch
 
     def __call__(self, batch: int) -> None:

@@ -50,8 +50,13 @@ def blocks(steps: StepTable, rows: Int64Array) -> list[Int64Array]:
     return found
 
 
-def break_down(steps: StepTable) -> Breakdown:
-    """The stages of the active steps, each None if it was never marked."""
+def break_down(steps: StepTable, *, beyond: bool = False) -> Breakdown:
+    """The stages of the active steps, each None if it was never marked.
+
+    Args:
+        steps: in the order of time.
+        beyond: whether intervals are to hold for later steps as well; see `share_of_sums`.
+    """
     rows = active_rows(steps)
     cut = blocks(steps, rows)
     step_ns = steps.step_ns
@@ -67,7 +72,7 @@ def break_down(steps: StepTable) -> Breakdown:
         assert summary is not None  # a mark was seen, so there is a step
         parts = np.array([taken[block].sum() for block in cut], np.float64)
         stages[stage] = StageFinding(
-            share=share_of_sums(parts, totals),
+            share=share_of_sums(parts, totals, beyond=beyond),
             total_ns=summary.total,
             median_ns=summary.median,
             iqr_ns=summary.iqr,
@@ -84,6 +89,7 @@ def break_down(steps: StepTable) -> Breakdown:
         mean_step_ns=mean_of_blocks(
             np.array([step_ns[block].sum() for block in whole], np.float64),
             np.array([block.size for block in whole], np.float64),
+            beyond=beyond,
         )
         if whole
         else None,

@@ -89,7 +89,7 @@ def judge_share(
 ) -> list[Judged]:
     """A stage's share beside its limits; a decision for each that is given."""
     parts = sums.parts[:, column(stage)]
-    estimate = share_of_sums(parts, sums.wholes)
+    estimate = share_of_sums(parts, sums.wholes, beyond=True)
     found = []
     for limit, wanted in ((below, Outcome.BELOW), (above, Outcome.ABOVE)):
         if limit is not None:
@@ -128,7 +128,7 @@ def judge_dominance(
     elif Outcome.INCONCLUSIVE in sides:
         side = Outcome.INCONCLUSIVE
     runner_up = STAGES[others[0]]
-    ahead = share_of_sums(sums.parts[:, at] - sums.parts[:, others[0]], sums.wholes)
+    ahead = share_of_sums(sums.parts[:, at] - sums.parts[:, others[0]], sums.wholes, beyond=True)
     what = f"share of {stage.value} less that of {runner_up.value}"
     return [Judged(Decision(what, "share", ahead, 0.0, side), Outcome.ABOVE)], runner_up
 

@@ -140,7 +140,7 @@ class Measurement:
     def breakdown(self) -> Breakdown:
         """The stages of the steps that count."""
         if self._breakdown is None:
-            self._breakdown = break_down(self.table)
+            self._breakdown = break_down(self.table, beyond=True)
         return self._breakdown
 
     @property

@@ -107,8 +107,16 @@ class Apart:
         return ratio_of_means(self.first[:, at], self.second[:, at])
 
 
-def turns_of(groups: Sequence[tuple[Sequence[StepTable], Sequence[StepTable]]]) -> Turns:
-    """What groups of blocks show; those without an active step are left out."""
+def turns_of(
+    groups: Sequence[tuple[Sequence[StepTable], Sequence[StepTable]]], *, in_bursts: bool = False
+) -> Turns:
+    """What groups of blocks show; those without an active step are left out.
+
+    Args:
+        groups: blocks of the first loop and of the second.
+        in_bursts: whether loader workers make the batches of either: those that are there already
+            cost nothing, so only a whole block tells.
+    """
     typical: list[list[Values]] = []
     mean: list[list[Values]] = []
     marked = np.zeros((2, STEP + 1), np.bool_)
@@ -119,7 +127,7 @@ def turns_of(groups: Sequence[tuple[Sequence[StepTable], Sequence[StepTable]]]) 
             continue
         # Of what a device does only a whole block tells: its last step waits for all the others.
         # A typical step must mean the same in both loops, so it is the mean in either then.
-        as_a_whole = any((table.flags & int(Flag.DRAIN)).any() for side in group for table in side)
+        drained = any((table.flags & int(Flag.DRAIN)).any() for side in group for table in side)
         low, average = [], []
         for loop, (side, picks) in enumerate(zip(group, rows, strict=True)):
             tables = [table.select(picked) for table, picked in zip(side, picks, strict=True)]
@@ -127,7 +135,11 @@ def turns_of(groups: Sequence[tuple[Sequence[StepTable], Sequence[StepTable]]]) 
                 marked[loop] |= _marked(table)
             with np.errstate(divide="ignore"):  # a stage that took nothing
                 low.append(
-                    np.exp(np.mean([np.log(_typical(one, as_a_whole)) for one in tables], axis=0))
+                    np.exp(
+                        np.mean(
+                            [np.log(_typical(one, in_bursts or drained)) for one in tables], axis=0
+                        )
+                    )
                 )
             average.append(np.mean([_durations(one).mean(axis=0) for one in tables], axis=0))
         typical.append(low)

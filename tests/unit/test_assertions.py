@@ -270,6 +270,16 @@ def test_rare_slow_steps_fail_by_the_mean_which_is_named(fake_loop: MakeLoop) ->
     assert mean.endswith("should be below 1.21×: fell")
 
 
+def test_batches_that_workers_make_in_bursts_are_not_free(fake_loop: MakeLoop) -> None:
+    bursts = fake_loop(wait_ms=1.0, burst=4)
+    bursts.num_workers = 2  # as a DataLoader says it
+    workers, alone = measured(bursts), measured(fake_loop(wait_ms=1.0))
+    # Most steps wait for nothing: their low quantile is half of what a step takes.
+    profkit.assert_ratio(workers, alone, below=1.1, above=0.9)
+    with pytest.raises(AssertionError, match=r"below 0\.75"):
+        profkit.assert_ratio(workers, alone, below=0.75)
+
+
 def test_a_stage_is_compared_alone(fake_loop: MakeLoop) -> None:
     base = measured(fake_loop(wait_ms=1, work_ms=2))
     new = measured(fake_loop(wait_ms=3, work_ms=2, seed=1))

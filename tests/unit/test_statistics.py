@@ -66,6 +66,29 @@ def test_share_intervals_cover_the_truth_as_often_as_they_say(blocks: int) -> No
     assert 0.92 <= covered / trials <= 0.98
 
 
+@pytest.mark.parametrize("beyond", [True, False])
+def test_blocks_that_resemble_their_neighbours_promise_less_of_what_comes_after(
+    beyond: bool,
+) -> None:
+    draw = np.random.default_rng(0)
+    covered, trials, blocks, correlation = 0, 400, 20, 0.6
+    for _ in range(trials):
+        levels = [draw.normal()]
+        for _ in range(blocks - 1):
+            new = draw.normal(0, math.sqrt(1 - correlation**2))
+            levels.append(correlation * levels[-1] + new)
+        parts = 0.3 * np.exp(0.2 * np.array(levels) - 0.02)
+        found = share_of_sums(parts, np.ones(blocks), beyond=beyond)
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 0.3 <= found.high
+    # Twenty blocks tell little about how much they resemble each other: not quite 95 %.
+    if beyond:
+        assert covered / trials > 0.84
+    else:
+        assert covered / trials < 0.75
+
+
 def test_a_paired_ratio_cancels_drift_and_forgives_outliers() -> None:
     drift = np.exp(np.linspace(0, 3, 12))
     slow = 10 * drift
