@@ -40,8 +40,11 @@ def run_check(order: CheckOrder, show: Callable[[str, float], None]) -> GateFind
         raise InputError("profkit check stops groups of processes, which this system does not have")
     began = time.monotonic()
     versions = [VersionOrder(order.target)]
-    if order.has_base:
-        versions.insert(0, VersionOrder(order.base or order.target, order.base_ref))
+    if order.base is not None:
+        # Both are of the working tree: the other program's name tells them apart.
+        versions.insert(0, VersionOrder(order.base, name=order.base.name))
+    elif order.base_ref is not None:
+        versions.insert(0, VersionOrder(order.target, order.base_ref))
     show("making places", 0.0)
     with (
         places(versions, order.processes) as made,

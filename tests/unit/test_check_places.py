@@ -221,8 +221,9 @@ def test_without_git_a_revision_is_an_error_and_a_copy_is_made(
     monkeypatch.chdir(tmp_path / "plain")
     with pytest.raises(InputError, match="main needs a git repository, and there is none here"):
         places((BASE, NEW), 1).__enter__()
-    with places((VersionOrder(Target("script", "old.py")), NEW), 2) as made:
+    with places((VersionOrder(Target("script", "old.py"), name="old.py"), NEW), 2) as made:
         assert [one.commit for one in made.versions] == [None, None]
+        assert [one.name for one in made.versions] == ["old.py", "working tree"]
         for version in made.versions:
             for place in version.places:
                 assert content(place.root) == {"train.py", "old.py"}
