@@ -20,6 +20,9 @@ from .wording import (
     versions_line,
 )
 
+_LONGEST_NOTE = 4_000
+"""It counts the steps of each run, and there may be many."""
+
 
 def render_markdown(report: Report, figures: Mapping[str, str] | None = None) -> str:
     """The report as Markdown.
@@ -131,7 +134,7 @@ def markdown_table(table: Table, level: int = 2) -> list[str]:
         lines += ["| " + " | ".join(safe(cell, 160) for cell in row) + " |" for row in table.rows]
         lines.append("")
     if table.note:
-        lines += [safe(table.note, 400), ""]
+        lines += [safe(table.note, _LONGEST_NOTE), ""]
     return lines
 
 
