@@ -149,6 +149,7 @@ BAD = {
     "gone.py does not exist": ("--base", "gone.py"),
     "out/check.md already exists": ("--base-ref", "main", "--out", "out"),
     "train.py is no directory": ("--base-ref", "main", "--out", "train.py"),
+    "train.py cannot be written to": ("--base-ref", "main", "--out", "train.py/a/b"),
 }
 
 
