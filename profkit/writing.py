@@ -46,10 +46,15 @@ def check_free(out: Path, *, force: bool) -> None:
     """Make sure that the files of a check may be written to a directory.
 
     Raises:
-        OutputError: it is none, or holds one of them and `force` is not given.
+        OutputError: it is none, cannot be written to, or holds one of them and `force` is not
+            given.
     """
     if out.exists() and not out.is_dir():
         raise OutputError(f"{out} is no directory: choose another path")
+    # Better now than after a minute of measuring.
+    above = next(one for one in (out.absolute(), *out.absolute().parents) if one.exists())
+    if not (above.is_dir() and os.access(above, os.W_OK)):
+        raise OutputError(f"cannot write {out}: {above} cannot be written to; choose another path")
     there = [name for name in CHECK_FILES if os.path.lexists(out / name)]
     if there and not force:
         raise OutputError(f"{out / there[0]} already exists: choose another path, or pass --force")

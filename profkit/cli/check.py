@@ -77,7 +77,7 @@ class _Program(click.ParamType["Target"]):
 
 @click.command(
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
-    epilog="Example: profkit check --base-ref main --max-regression 5% -- train.py --epochs 1",
+    epilog="Example: profkit check --base-ref main --max-regression 5% -- train.py",
 )
 @click.option("--base-ref", metavar="REVISION", help="Compare with SCRIPT as it was there.")
 @click.option("--base", type=_Program(), help="Compare with another script, or with '-m MODULE'.")

@@ -24,6 +24,8 @@ from .terminal import print_line, print_table
 from .wording import data_line, hardware_line, verdict_sentence, versions_line
 
 _LONGEST = 800
+_LONGEST_NOTE = 4_000
+"""It counts the steps of each run, and there may be many; their names are cut in it."""
 _PIPE_WIDTH = 120
 
 
@@ -59,7 +61,7 @@ def render_markdown(found: RunsComparison) -> str:
     else:
         title = f"{len(names)} runs in the order of speed"
     lines = [f"# {title}", ""]
-    table = markdown_table(comparison_table(found))
+    table = markdown_table(comparison_table(found), longest_note=_LONGEST_NOTE)
     told = comparison_lines(found)
     for name, text in told:
         if name in _RESULTS:

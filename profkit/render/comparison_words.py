@@ -129,6 +129,8 @@ def _rare_steps(pair: PairFindings) -> list[str]:
     low, high = typical.ratio.low, typical.ratio.high or typical.ratio.low
     if mean.change is typical.change or low <= mean.ratio.value <= high:
         return []
+    if {mean.change, typical.change} == {Change.FASTER, Change.SLOWER}:
+        return ["a typical step shows the opposite: rare, slow steps outweigh it in the mean"]
     if mean.change in (Change.FASTER, Change.SLOWER):
         return ["a typical step does not show that change: it lies in rare, slow steps"]
     return ["rare, slow steps hide in the mean what a typical step shows"]

@@ -14,6 +14,7 @@ from .gate_words import (
     gate_facts,
     gate_sentence,
     limit,
+    limited,
     measured,
     name_of,
     remarks,
@@ -39,8 +40,7 @@ _LONGEST = 600
 def decision_table(found: GateFindings) -> Table:
     """Each limit and what is held against it."""
     rows = [
-        (one_line(one.what, 60), measured(one), limit(one), OUTCOMES[one.outcome])
-        for one in found.decisions
+        (limited(one), measured(one), limit(one), OUTCOMES[one.outcome]) for one in found.decisions
     ]
     note = None if rows else "No limit could be judged."
     head = ("limit on", "measured", "limit", "outcome")

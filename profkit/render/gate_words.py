@@ -24,6 +24,8 @@ OUTCOMES = {
     Outcome.INCONCLUSIVE: "inconclusive",
 }
 _LONGEST_NAME = 40
+_SHOWN = {"throughput": "mean step"}
+"""What is named otherwise than in the budget: that the throughput is up sounds good."""
 _LEAST_PART = 0.1
 """Of the step's change, from which a stage is named."""
 _MOST_STAGES = 3
@@ -49,8 +51,12 @@ def gate_sentence(found: GateFindings) -> str:
 
 def decision_sentence(decision: Decision) -> str:
     """A value and its limit, e.g. `typical step +8.3 % (95 %: ...), limit +5.0 %`."""
-    what = one_line(decision.what, _LONGEST_NAME)
-    return f"{what} {measured(decision)}, limit {limit(decision)}"
+    return f"{limited(decision)} {measured(decision)}, limit {limit(decision)}"
+
+
+def limited(decision: Decision) -> str:
+    """What has the limit."""
+    return one_line(_SHOWN.get(decision.what, decision.what), _LONGEST_NAME)
 
 
 def measured(decision: Decision) -> str:
@@ -69,14 +75,19 @@ def name_of(version: Version) -> str:
 
 
 def explanation(found: GateFindings) -> str | None:
-    """Which stages make the step of the new version longer or shorter; None without a base."""
+    """Which stages make the step of the new version longer or shorter.
+
+    None without a base, and where it would explain nothing: no stage stands out, and no ratio is
+    above its limit.
+    """
     base, new = found.base, found.new
     if base is None:
         return None
     total = new.mean_step_ns - base.mean_step_ns
     named = [one for one in found.changes if _is_part(one, total)][:_MOST_STAGES]
     if not named:
-        return None if found.outcome is Outcome.BELOW else "no stage alone stands out of the noise"
+        is_open = verdict_word(found) == REGRESSION
+        return "no stage alone stands out of the noise" if is_open else None
     word = "longer" if total > 0 else "shorter"
     parts = "; ".join(_change(one, base) for one in named)
     return f"the mean step is {duration(abs(total))} {word}: {parts}"

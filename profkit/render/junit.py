@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from ..schema.decision import Decision, Outcome
 from ..schema.gate import GateFindings
-from .gate_words import decision_sentence, gate_facts, gate_sentence, remarks, verdict_word
+from .gate_words import decision_sentence, gate_facts, gate_sentence, limited, remarks, verdict_word
 
 SUITE = "profkit check"
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -49,7 +49,7 @@ def render_junit(found: GateFindings) -> bytes:
 
 
 def _case(decision: Decision) -> ElementTree.Element:
-    case = _named(decision.what)
+    case = _named(limited(decision))
     sentence = _writable(decision_sentence(decision))
     if decision.outcome is Outcome.ABOVE:
         failure = {"message": sentence, "type": "regression"}

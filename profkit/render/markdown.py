@@ -122,7 +122,7 @@ def _run_section(run: RunFindings) -> list[str]:
     return [*lines, ""]
 
 
-def markdown_table(table: Table, level: int = 2) -> list[str]:
+def markdown_table(table: Table, level: int = 2, *, longest_note: int = 400) -> list[str]:
     """The lines of a table below a heading of this level."""
     lines = [f"{'#' * level} {safe(table.title)}", ""]
     if table.rows:
@@ -131,7 +131,7 @@ def markdown_table(table: Table, level: int = 2) -> list[str]:
         lines += ["| " + " | ".join(safe(cell, 160) for cell in row) + " |" for row in table.rows]
         lines.append("")
     if table.note:
-        lines += [safe(table.note, 400), ""]
+        lines += [safe(table.note, longest_note), ""]
     return lines
 
 

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -26,6 +27,7 @@ _PATIENCE_S = 120.0
 """How much longer than the light pass a pass may take before it is ended."""
 _SLOWDOWN = 10.0
 _LONGEST_WORDS = 200
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,20 +182,27 @@ def _one_pass(
 
 @contextmanager
 def terminated_by_exception() -> Iterator[None]:
-    """Have SIGTERM end this process by way of an exception: neither child nor copy stays behind."""
+    """Have signals end this process by way of an exception: neither child nor copy stays behind.
+
+    SIGTERM, and SIGHUP (the terminal was closed) unless it is ignored, as under nohup.
+    """
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
-    try:
-        before = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not the main thread
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
+    before = {
+        number: signal.signal(number, leave)
+        for number in _ENDING
+        if number == signal.SIGTERM or signal.getsignal(number) != signal.SIG_IGN
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _wait(process: "subprocess.Popen[bytes]", limit_s: float | None) -> int:

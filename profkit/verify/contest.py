@@ -138,7 +138,11 @@ def hold_contest(
 def _restarts(duel: Duel) -> tuple[str, ...]:
     if not duel.restarts:
         return ()
-    return (f"the program ended by itself {duel.restarts} times meanwhile and was started anew",)
+    times = "once" if duel.restarts == 1 else f"{duel.restarts} times"
+    return (
+        f"the program ended by itself {times} meanwhile and was started anew, which took time: "
+        "with more epochs more of it is left to measure",
+    )
 
 
 def _version(

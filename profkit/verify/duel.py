@@ -134,7 +134,8 @@ def _warm(instance: Instance, deadline: float) -> None:
         instance.wait_until_warm(deadline)
     except GoneError as gone:
         raise InputError(
-            f"{launch.name}: the program ended before it had trained {launch.warmup} steps ({gone})"
+            f"{launch.name}: the program ended before it had trained {launch.warmup} steps "
+            f"({gone}): give it more epochs, or see that it trains at all"
         ) from None
     except LateError:
         raise InputError(

@@ -15,6 +15,7 @@ from ..scripts.target import Target
 from .contest import Contender, Terms, hold_contest
 from .imports import foreign_modules
 from .instance import Launch
+from .leftovers import own_prefix
 from .order import CheckOrder
 from .places import Place, Places, VersionOrder, VersionPlaces, places
 from .repository import OF_A_HOOK
@@ -41,12 +42,15 @@ def run_check(order: CheckOrder, show: Callable[[str, float], None]) -> GateFind
         raise InputError("profkit check stops groups of processes, which this system does not have")
     began = time.monotonic()
     versions = [VersionOrder(order.target)]
-    if order.has_base:
-        versions.insert(0, VersionOrder(order.base or order.target, order.base_ref))
+    if order.base is not None:
+        # Both are of the working tree: the other program's name tells them apart.
+        versions.insert(0, VersionOrder(order.base, name=order.base.name))
+    elif order.base_ref is not None:
+        versions.insert(0, VersionOrder(order.target, order.base_ref))
     show("making places", 0.0)
     with (
         places(versions, order.processes) as made,
-        tempfile.TemporaryDirectory(prefix="profkit-", ignore_cleanup_errors=True) as logs,
+        tempfile.TemporaryDirectory(prefix=own_prefix(), ignore_cleanup_errors=True) as logs,
     ):
         contenders = [
             _contender(order, version, one, Path(logs), number)

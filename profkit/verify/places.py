@@ -41,10 +41,12 @@ class VersionOrder:
     Attributes:
         target: what is run, as named from the working directory.
         revision: of the repository; None for the working tree as it is.
+        name: of the version, for reports, where it is none of a revision.
     """
 
     target: Target
     revision: str | None = None
+    name: str = WORKING_TREE
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,7 @@ class _GitMaker(_Maker):
             size = self._listing.size_bytes, len(self._listing.files)
             commit = self._repository.head()
             return self._made(
-                version, count, self._copy, WORKING_TREE, commit, is_large=_is_large(size)
+                version, count, self._copy, version.name, commit, is_large=_is_large(size)
             )
         revision = self._repository.resolve(version.revision)
         size = self._repository.tree_size(revision.commit)
@@ -314,7 +316,7 @@ class _CopyMaker(_Maker):
         def copy_all(copy: Path) -> None:
             fill(self._root, self._root, copy)
 
-        return self._made(version, count, copy_all, WORKING_TREE)
+        return self._made(version, count, copy_all, version.name)
 
 
 def _is_large(size: tuple[int, int]) -> bool:

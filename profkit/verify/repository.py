@@ -1,14 +1,17 @@
 """The git repository that a program lies in: its revisions, files and worktrees."""
 
 import os
+import re
 import shutil
 import subprocess
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ..errors import InputError, OutputError
 from ..render.units import one_line
+from ..scripts.workplace import is_left_out
 
 OF_A_HOOK = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_IMPLICIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX",
@@ -22,6 +25,8 @@ _SETTINGS = (
     *("-c", "submodule.recurse=false"),
 )
 _SHORT = 12
+_NAME = re.compile(r"(?!HEAD|-)[\w./-]+", re.ASCII)
+"""Of a branch, a tag or a commit, as a remote has it."""
 
 
 class GitError(Exception):
@@ -51,7 +56,8 @@ class Listing:
     """Files of a working tree that belong to the program.
 
     Attributes:
-        files: paths from its root, tracked or new; those that are ignored or gone left out.
+        files: paths from its root, tracked or new; left out are those that are ignored or gone,
+            and what is new in an environment, a cache or profkit's output.
         size_bytes: of all of them.
         gaps: sentences: what should be among them and is not.
     """
@@ -88,10 +94,13 @@ class Repository:
                 continue
         words = f"no revision {reference!r} in this repository"
         if self._is_shallow():
+            branch = reference.removeprefix("origin/")
+            fetch = f"--depth=1 origin {branch}:refs/remotes/origin/{branch}"
+            if not _NAME.fullmatch(branch):  # HEAD~1 and the like are no names there
+                fetch = "--unshallow"
             raise InputError(
-                f"{words}, which is a shallow clone: fetch it (git fetch --depth=1 origin "
-                f"{reference}:refs/remotes/origin/{reference}), or give actions/checkout "
-                "fetch-depth: 0"
+                f"{words}, which is a shallow clone: fetch it (git fetch {fetch}), or give "
+                "actions/checkout fetch-depth: 0"
             )
         raise InputError(f"{words}: give a branch, a tag or a commit, or fetch it first")
 
@@ -246,7 +255,14 @@ def _listing(root: Path) -> Listing:
     files: list[str] = []
     gaps: list[str] = []
     size = 0
-    named = _git(root, "ls-files", "-co", "--exclude-standard", "-z").split("\0")
+
+    @cache
+    def is_out(place: Path) -> bool:
+        return place != root and (is_left_out(place) or is_out(place.parent))
+
+    tracked = _git(root, "ls-files", "-c", "-z").split("\0")
+    new = _git(root, "ls-files", "-o", "--exclude-standard", "-z").split("\0")
+    named = [*tracked, *(name for name in new if name and not is_out((root / name).parent))]
     for name in dict.fromkeys(named):  # a conflict names a file three times
         path = root / name
         if not name or not os.path.lexists(path):

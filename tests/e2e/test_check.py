@@ -102,8 +102,9 @@ def test_the_same_code_is_no_regression(repository: Path) -> None:
 def test_another_script_is_a_base_too(repository: Path) -> None:
     fast = (repository / "train.py").read_text().replace("FORWARD_S)", "FORWARD_S / 2)")
     (repository / "old.py").write_text(fast)
-    done = check(repository, "--base", "old.py", "--processes", "1", "--", "train.py", code=1)
-    assert "old.py" in done.stdout
+    check(repository, "--base", "old.py", "--processes", "1", "--", "train.py", code=1)
+    found = json.loads((repository.parent / "found" / "check.json").read_text())
+    assert [found[one]["name"] for one in ("base", "new")] == ["old.py", "working tree"]
 
 
 @pytest.mark.parametrize(("limit", "code"), [("50%", 1), ("99.9%", 0)])

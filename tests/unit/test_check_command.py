@@ -149,6 +149,7 @@ BAD = {
     "gone.py does not exist": ("--base", "gone.py"),
     "out/check.md already exists": ("--base-ref", "main", "--out", "out"),
     "train.py is no directory": ("--base-ref", "main", "--out", "train.py"),
+    "train.py cannot be written to": ("--base-ref", "main", "--out", "train.py/a/b"),
 }
 
 
@@ -230,12 +231,13 @@ def test_the_workflow_in_the_readme_is_what_the_command_takes() -> None:
     yaml = pytest.importorskip("yaml")
     (text,) = blocks("yaml")
     workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
     steps = workflow["jobs"]["check"]["steps"]
     assert steps[0]["with"]["fetch-depth"] == 0
     (gate_step,) = [one for one in steps if one.get("run", "").startswith("profkit")]
     params = parse(gate_step["run"])
     assert (params["base_ref"], params["max_regression"]) == ("origin/$BASE", 0.05)
-    assert (params["script"], params["arguments"]) == ("train.py", ("--epochs", "1"))
+    assert (params["script"], params["arguments"]) == ("train.py", ())
     assert set(gate_step["env"]) == {"BASE"}
     (summary,) = [one for one in steps if one.get("name") == "summary"]
     assert summary["if"].startswith("always() && ")

@@ -205,8 +205,21 @@ def test_in_a_shallow_clone_the_error_says_how_to_fetch(
     git(project, "commit", "-q", "-am", "more")
     git(tmp_path, "clone", "-q", "--depth=1", f"file://{project}", "clone")
     monkeypatch.chdir(tmp_path / "clone")
-    with pytest.raises(InputError, match=r"shallow clone.*fetch-depth: 0"):
-        places((VersionOrder(SCRIPT, "v1"), NEW), 1).__enter__()
+    git(project, "branch", "base/v1", "HEAD~1")
+    advice = {
+        "base/v1": "--depth=1 origin base/v1:refs/remotes/origin/base/v1",
+        "origin/base/v1": "--depth=1 origin base/v1:refs/remotes/origin/base/v1",
+        "HEAD~1": "--unshallow",
+    }
+    for name, fetch in advice.items():
+        order = VersionOrder(SCRIPT, name)
+        with pytest.raises(InputError, match=r"shallow clone.*fetch-depth: 0") as refused:
+            places((order, NEW), 1).__enter__()
+        assert f"(git fetch {fetch})" in str(refused.value)
+    for name, fetch in advice.items():  # what it says helps
+        git(tmp_path / "clone", "fetch", "-q", *fetch.split())
+        with places((VersionOrder(SCRIPT, name),), 1) as made:
+            assert (made.versions[0].places[0].root / "train.py").read_text() == "old"
 
 
 def test_a_branch_that_only_the_remote_has_is_found(
@@ -226,8 +239,9 @@ def test_without_git_a_revision_is_an_error_and_a_copy_is_made(
     monkeypatch.chdir(tmp_path / "plain")
     with pytest.raises(InputError, match="main needs a git repository, and there is none here"):
         places((BASE, NEW), 1).__enter__()
-    with places((VersionOrder(Target("script", "old.py")), NEW), 2) as made:
+    with places((VersionOrder(Target("script", "old.py"), name="old.py"), NEW), 2) as made:
         assert [one.commit for one in made.versions] == [None, None]
+        assert [one.name for one in made.versions] == ["old.py", "working tree"]
         for version in made.versions:
             for place in version.places:
                 assert content(place.root) == {"train.py", "old.py"}
@@ -443,6 +457,19 @@ def test_submodules_come_along_at_the_commit_of_their_version(
     git(project, "submodule", "deinit", "-q", "-f", "lib")
     with places((VersionOrder(SCRIPT, "with-one"), NEW), 1) as made:
         assert [gap.split()[:2] for gap in made.gaps] == [["submodule", "lib"]] * 2
+
+
+def test_environments_and_runs_that_git_does_not_ignore_are_not_copied(project: Path) -> None:
+    (project / ".gitignore").write_text("")
+    kept = {"new/a.py", "new/env.py", "runs.py"}
+    left = {"env/pyvenv.cfg", "env/lib/b.py", "runs/one/log", "new/__pycache__/a.pyc"}
+    write(project, dict.fromkeys(kept | left, "x"))
+    write(project, {"package/runs/tracked.py": "x"})
+    git(project, "add", "package")
+    with places((NEW,), 1) as made:
+        found = content(made.versions[0].places[0].root)
+    assert kept | {"package/runs/tracked.py", "train.py"} <= found
+    assert not left & found
 
 
 def test_another_worktree_within_the_working_tree_is_not_copied(project: Path) -> None:

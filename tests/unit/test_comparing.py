@@ -1,6 +1,7 @@
 """Run directories beside each other: the golden Markdown, the command, and what is refused."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -120,6 +121,15 @@ def test_the_json_of_three_runs_ranks_them(tmp_path: Path) -> None:
     assert content["ranking"][0]["ratio"] is None
     low, high = content["ranking"][2]["ratio_interval"]
     assert 1.9 < low < content["ranking"][2]["ratio"] < high < 2.1
+
+
+def test_the_steps_of_every_run_are_told_however_many_there_are(tmp_path: Path) -> None:
+    names = [f"a-run-with-a-name-{number}" for number in range(6)]
+    found = api.compare(*(write(tmp_path / name, warmup=5) for name in names))
+    for form in ("md", "terminal"):
+        text = api.render_comparison(found, form).replace("\n", " ")
+        for name in names:
+            assert f"{name}: 115 steps (left out: 5 warm-up)" in re.sub(" +", " ", text)
 
 
 def test_times_that_say_nothing_are_refused_in_one_line(tmp_path: Path) -> None:

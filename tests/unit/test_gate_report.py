@@ -71,6 +71,8 @@ def test_the_first_line_says_the_verdict(case: str) -> None:
 def test_every_limit_stands_in_the_table_with_value_and_interval() -> None:
     text = render_gate_markdown(regression())
     assert "| typical step | +11.4 % (95 %: +10.3 to +12.5) | +5.0 % | above the limit |" in text
+    assert "| mean step | +12.0 % (95 %: +10.0 to +14.0) | +10.0 % | inconclusive |" in text
+    assert "throughput" not in text + printed(regression())  # up would sound good
     assert "| share of dataloader | 17.0 % (95 %: 16.0 to 18.0) | 20.0 % | within |" in text
     assert "| forward | 3 | 4.2 | +1.2 | +40.0 % (95 %: +38.0 to +42.0) |" in text
     assert "| transfer | – | – | – | – |" in text
@@ -100,6 +102,9 @@ def test_what_explains_a_change_is_named_and_noise_is_not() -> None:
     )
     assert explanation(opposite) == "no stage alone stands out of the noise"
     assert explanation(findings(ABOVE, share(0.3, 0.2, ABOVE), with_base=False)) is None
+    # Nothing to explain: a share is no change, and what is not clear may be none.
+    for other in (share(0.3, 0.2, ABOVE), ratio(1.05, 0.01, 1.05, INCONCLUSIVE, "typical step")):
+        assert explanation(replace(findings(other.outcome, other), changes=())) is None
 
 
 def test_rare_slow_steps_and_other_loaders_are_pointed_out() -> None:
@@ -179,15 +184,15 @@ def test_junit_has_a_test_for_each_limit() -> None:
     assert suite.attrib["name"] == "profkit check"
     assert suite.attrib["time"] == "23.400"
     cases = {case.attrib["name"]: case for case in suite.findall("testcase")}
-    assert list(cases) == ["typical step", "throughput", "share of dataloader"]
+    assert list(cases) == ["typical step", "mean step", "share of dataloader"]
     (failure,) = cases["typical step"]
     assert failure.tag == "failure"
     assert failure.attrib["message"] == (
         "typical step +11.4 % (95 %: +10.3 to +12.5), limit +5.0 %"
     )
-    (skipped,) = cases["throughput"]
+    (skipped,) = cases["mean step"]
     assert skipped.tag == "skipped"
-    assert skipped.attrib["message"].startswith("inconclusive: throughput +12.0 %")
+    assert skipped.attrib["message"].startswith("inconclusive: mean step +12.0 %")
     assert not list(cases["share of dataloader"])
     output = suite.findtext("system-out")
     assert output is not None

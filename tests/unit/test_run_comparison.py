@@ -153,6 +153,19 @@ def test_rare_slow_steps_show_in_the_mean_alone() -> None:
     assert found.typical.change is Change.NOT_SHOWN
 
 
+@pytest.mark.parametrize(
+    ("usual_ns", "words"),
+    [(1_000_000, "does not show that change"), (700_000, "shows the opposite")],
+)
+def test_what_a_typical_step_shows_beside_the_mean_is_said(usual_ns: int, words: str) -> None:
+    forward = np.full(400, usual_ns)
+    forward[::10] = 10_000_000
+    base = make_run(steps({Stage.FORWARD: 1_000_000}, 400))
+    found = compare((base, make_run(steps({Stage.FORWARD: forward}, 400, seed=1))))
+    told = [text for name, text in comparison_lines(found) if name == "result"]
+    assert words in told[1]
+
+
 def test_a_stage_that_only_one_run_saw_has_no_ratio_and_takes_all_of_its_time() -> None:
     base = make_run(steps(MODEL))
     new = make_run(steps({Stage.TRANSFER: 500_000, **MODEL}, seed=1))

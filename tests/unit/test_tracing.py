@@ -20,13 +20,33 @@ def child() -> "subprocess.Popen[bytes]":
     return process
 
 
-def test_sigterm_takes_the_child_along(child: "subprocess.Popen[bytes]") -> None:
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    with pytest.raises(SystemExit) as ending, tracing.terminated_by_exception():
-        tracing._wait(child, None)
-    assert ending.value.code == 128 + signal.SIGTERM
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_takes_the_child_along(child: "subprocess.Popen[bytes]", number: int) -> None:
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        with tracing.terminated_by_exception():
+            # Without this the signal would end the tests.
+            assert signal.getsignal(number) is not signal.SIG_DFL
+            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+            with pytest.raises(SystemExit) as ending:
+                tracing._wait(child, None)
+        assert signal.getsignal(number) is signal.SIG_DFL
+    finally:
+        signal.signal(number, before)
+        child.kill()
+        child.wait()
+    assert ending.value.code == 128 + number
     assert child.returncode == -signal.SIGTERM
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_what_runs_on_when_the_terminal_is_closed_still_does() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with tracing.terminated_by_exception():
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_child_that_takes_too_long_is_ended(child: "subprocess.Popen[bytes]") -> None:
