@@ -1,6 +1,6 @@
 """How often the interval of a measured share holds the true one: loops whose costs are drawn.
 
-`python -m experiments.gate.coverage` writes reports/share-coverage.md, in some four minutes.
+`python -m experiments.gate.coverage` writes reports/share-coverage.md, in some seven minutes.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from ..measured import head_of_here, save, spread
 
 REPORT = Path("reports", "share-coverage.md")
 TITLE, COMMAND = "Intervals of shares", "python -m experiments.gate.coverage"
-LOOPS_OF_A_KIND = 100
+LOOPS_OF_A_KIND = 70
 STEPS, MANY_STEPS = 100, 400
 Draw = Callable[[random.Random], Iterator[float]]
 

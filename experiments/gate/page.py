@@ -117,6 +117,8 @@ def _live(found: Found) -> list[str]:
 
 
 def _rare(found: Found) -> list[str]:
+    if not found:
+        return []
     rare, slower = found[0][0].rare, found[0][0].slower
     outcomes = Counter(facts["case"]["outcome"] for _, facts in found)
     lines = [

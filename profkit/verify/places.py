@@ -167,8 +167,9 @@ class _Maker:
 
     def _clear(self) -> None:
         """Remove what a check left behind that was killed."""
-        for place in left_behind(self._parent):
-            shutil.rmtree(place, ignore_errors=True)
+        for parent in {self._parent, Path(tempfile.gettempdir()).resolve()}:
+            for place in left_behind(parent):
+                shutil.rmtree(place, ignore_errors=True)
 
     def _made(
         self,

@@ -84,7 +84,7 @@ def test_the_page_counts_checks_and_tells_the_typical_ratio(
         )
         for loop in (first, second)
     ]
-    lines = write_page([*live, *recorded])
+    lines = write_page([*live, *recorded], 1.085, {"FastMLP": [1.09, 1.1, 1.11] * 4})
     assert f"limit {LIMIT}" in "\n".join(lines)
     row = next(line for line in lines if line.startswith("| 1 | quiet | 3 |"))
     assert row.startswith("| 1 | quiet | 3 | 2 | 0 | 1 | ≤ 63 % |")
