@@ -2,11 +2,13 @@
 
 import json
 import os
+import random
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from .neighbours import neighbours
 PROGRAM = "experiments.gate.program"
 LIMIT = "5%"
 MAX_TIME_S = 60
-TRUTH_PAIRS = 80
+TRUTH_PROCESSES, TRUTH_PAIRS, TRUTH_STEPS = 3, 40, 20
 OUTCOMES = {0: "within", 1: "regression", 3: "inconclusive"}
 LOOPS = {
     "FastMLP, in memory": ("--batch-size", "512"),
@@ -56,15 +58,46 @@ class Case:
 
 
 def true_ratios(loop: str, slower: float, root: Path) -> list[float]:
-    """By how much a loop's steps really are longer, pair by pair, measured now or before."""
+    """By how much a loop's steps really are longer, measured now or before, without profkit.
+
+    Two processes take turns in blocks of random order and clock their steps themselves; the ratio
+    of each pair of blocks.
+    """
     kept = root / f"truth-{list(LOOPS).index(loop)}-{slower:g}.json"
     if not kept.is_file():
-        words = ["-m", PROGRAM, *LOOPS[loop], "--slower", str(slower), "--pairs", str(TRUTH_PAIRS)]
-        done = subprocess.run([sys.executable, *words], check=True, stdout=subprocess.PIPE)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(done.stdout)
+        kept.write_text(json.dumps(_measure_ratios(loop, slower)))
     found: list[float] = json.loads(kept.read_text())
     return found
+
+
+def _measure_ratios(loop: str, slower: float) -> list[float]:
+    found: list[float] = []
+    words = [sys.executable, "-m", PROGRAM, *LOOPS[loop], "--take-orders", "--slower"]
+    for seed in range(TRUTH_PROCESSES):
+        order, factors = random.Random(seed), [1.0, slower]
+        with ExitStack() as stack:
+            workers = {
+                factor: stack.enter_context(_piped([*words, str(factor)])) for factor in factors
+            }
+            for pair in range(TRUTH_PAIRS + 2):
+                order.shuffle(factors)
+                mean_s = {factor: _ordered(workers[factor]) for factor in factors}
+                if pair >= 2:  # what is before is warm-up
+                    found.append(mean_s[slower] / mean_s[1.0])
+    return found
+
+
+def _piped(words: list[str]) -> "subprocess.Popen[str]":
+    pipe = subprocess.PIPE
+    return subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True)
+
+
+def _ordered(worker: "subprocess.Popen[str]") -> float:
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    print(TRUTH_STEPS, file=worker.stdin, flush=True)
+    return float(worker.stdout.readline())
 
 
 def run_case(case: Case, root: Path) -> dict[str, Any]:

@@ -3,18 +3,16 @@
 What a step took so far, from the request for its batch on, is spun for once more, times a part.
 To spin makes the rest of the next step 1 to 2 % slower by itself (its caches are cold), so the
 faster version spins too: for a tenth; and the true ratio is not quite that of the factors:
-`true_ratio` measures it.
+`live.true_ratios` measures it.
 """
 
 import argparse
-import json
-import random
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
-import numpy as np
 import torch
 
 from profkit.workloads.mnist import open_dataset
@@ -26,40 +24,23 @@ STRETCH = 1.1
 """By how much all steps are longer than their work."""
 
 
-BLOCK_STEPS = 40
-
-
 def main() -> None:
     given = _parsed()
-    if given.pairs:
-        print(json.dumps(true_ratio(given, given.pairs)))
+    if given.take_orders:
+        take_orders(given)
         return
     factors = (given.slower, *(1.0,) * (given.rare - 1))
     for _ in _steps(given, lambda number: factors[number % given.rare]):
         pass
 
 
-def true_ratio(given: argparse.Namespace, pairs: int) -> list[float]:
-    """By how much the steps of the slower version really are longer, without profkit.
-
-    Both versions in one process, in pairs of blocks of random order; each pair's ratio.
-
-    Args:
-        given: the program's arguments.
-        pairs: how many; one more is done before.
-    """
+def take_orders(given: argparse.Namespace) -> None:
+    """For each number on a line of the input: train so many steps, print their mean in s."""
     torch.set_num_threads(1)  # as the gate runs it
-    order, factors = random.Random(0), [1.0, given.slower]
-    plan: list[float] = []
-    for _ in range(pairs + 1):
-        order.shuffle(factors)
-        plan += factors
-    steps = _steps(given, lambda number: plan[number // BLOCK_STEPS])
-    taken = np.array(list(islice(steps, len(plan) * BLOCK_STEPS))).reshape(-1, BLOCK_STEPS)
-    # The step after a change of factor has the caches of the one before.
-    mean_s = taken[:, 1:].mean(axis=1)
-    is_slower = np.array(plan) != 1
-    return list(mean_s[is_slower][1:] / mean_s[~is_slower][1:])
+    steps = _steps(given, lambda number: given.slower)
+    for line in sys.stdin:
+        taken = list(islice(steps, int(line)))
+        print(sum(taken) / len(taken), flush=True)
 
 
 def _parsed() -> argparse.Namespace:
@@ -70,7 +51,7 @@ def _parsed() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--slower", type=float, default=1.0, help="factor of the steps")
     parser.add_argument("--rare", type=int, default=1, help="only each so manieth step is slower")
-    parser.add_argument("--pairs", type=int, default=0, help="print so many true ratios instead")
+    parser.add_argument("--take-orders", action="store_true", help="train what the input says")
     return parser.parse_args()
 
 
