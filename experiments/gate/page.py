@@ -63,9 +63,9 @@ def _truth(slower: float, truth: Mapping[str, Sequence[float]]) -> list[str]:
     lines = [
         f"## What the factor {slower:g} does to the steps",
         "",
-        "Measured without profkit: three pairs of processes clock their own steps and take turns in "
-        "blocks of random order, the machine quiet. Ratio of a pair: median (quartiles), and the median's 95 % "
-        "interval by order statistics.",
+        "Measured without profkit: three pairs of processes clock their own steps and take turns "
+        "in blocks of random order, the machine quiet. Ratio of a pair: median (quartiles), and "
+        "the median's 95 % interval by order statistics.",
         "",
         "| program | pairs | ratio | interval |",
         "|---|---:|---:|---:|",
