@@ -24,7 +24,7 @@ EXIT_CODES = {"below": 0, "above": 1, "inconclusive": 3}
 """By outcome; 2 is an error, as everywhere."""
 
 
-class _Share(click.ParamType[float]):
+class _Share(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """A limit such as 5% or 0.05."""
 
     name = "SHARE"
@@ -40,7 +40,7 @@ class _Share(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-class _Duration(click.ParamType[float]):
+class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """A time such as 60s, 2min or 90, in seconds."""
 
     name = "TIME"
@@ -56,7 +56,7 @@ class _Duration(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
-class _Program(click.ParamType["Target"]):
+class _Program(click.ParamType):  # type: ignore[type-arg]
     """Another script and its arguments, in one word of the shell."""
 
     name = "'SCRIPT [ARGS]'"

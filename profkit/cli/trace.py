@@ -14,7 +14,7 @@ _OF_WORKLOADS = (
 """Parameters that a user's own script decides by itself."""
 
 
-class _Probes(click.ParamType[tuple[str, ...]]):
+class _Probes(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """A list of probes with commas between, or `none`."""
 
     name = "PROBES"
