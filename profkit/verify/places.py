@@ -7,6 +7,7 @@ other nor the user's files.
 import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -135,7 +136,7 @@ def places(versions: Sequence[VersionOrder], count: int) -> Iterator[Places]:
         yield maker.make(versions, count)
 
 
-class _Maker:
+class _Maker(ABC):
     """Makes places in one way.
 
     Args:
@@ -162,8 +163,9 @@ class _Maker:
         gaps = tuple(dict.fromkeys(self._gaps))
         return Places(found, self._root, self._shared, gaps)
 
+    @abstractmethod
     def _version(self, version: VersionOrder, count: int) -> VersionPlaces:
-        raise NotImplementedError
+        """Places of a version, for so many instances."""
 
     def _clear(self) -> None:
         """Remove what a check left behind that was killed."""
