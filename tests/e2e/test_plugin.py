@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import scipy.stats  # noqa: F401  # the sessions below forget modules that they import first
 
 import profkit.assertions
 import profkit.ledgers
+import profkit.pytest_plugin
 from profkit.analyze.quantity import Quantity  # noqa: F401
 
 LOOPS = """
@@ -61,17 +63,25 @@ def test_unsure(profkit_measure):
 
 @pytest.fixture(autouse=True)
 def quick(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This tree's plugin also in other processes; and none of ours from here."""
+    """This tree's modules also in other processes; and no plugins beside the named ones."""
     monkeypatch.setenv("PYTHONPATH", str(Path(profkit.__file__).parents[1]))
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # others take most of the time
-    monkeypatch.setenv("PYTEST_PLUGINS", PLUGIN)
     for name in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
         monkeypatch.delenv(name)
 
 
+def here(pytester: pytest.Pytester, *options: str, **terms: Any) -> pytest.RunResult:
+    """A session in this process.
+
+    It is handed the plugin as a module: of a plugin by its name, pytest warns where the session
+    around this one has imported it already.
+    """
+    return pytester.runpytest_inprocess(*options, plugins=[profkit.pytest_plugin], **terms)
+
+
 def run(pytester: pytest.Pytester, code: str, *options: str) -> pytest.RunResult:
     pytester.makepyfile(test_it=LOOPS + code)
-    return pytester.runpytest_inprocess("--profkit-steps=30", "--profkit-warmup=3", *options)
+    return here(pytester, "--profkit-steps=30", "--profkit-warmup=3", *options)
 
 
 def test_a_failure_says_value_interval_limit_n_stage_and_line(pytester: pytest.Pytester) -> None:
@@ -264,10 +274,10 @@ def test_an_option_that_cannot_be_is_refused_at_once(
 def test_the_options_stand_in_the_help_and_the_marker_among_the_markers(
     pytester: pytest.Pytester,
 ) -> None:
-    shown = pytester.runpytest_inprocess("--help").stdout
+    shown = here(pytester, "--help").stdout
     for name in ("steps", "warmup", "timeout", "rounds", "inconclusive", "json", "save", "compare"):
         shown.fnmatch_lines([f"*--profkit-{name}=*"])
-    pytester.runpytest_inprocess("--markers").stdout.fnmatch_lines(["@pytest.mark.profkit(rounds*"])
+    here(pytester, "--markers").stdout.fnmatch_lines(["@pytest.mark.profkit(rounds*"])
 
 
 # Files
@@ -371,9 +381,7 @@ def test_stops(profkit_measure):
     profkit_measure(interrupts, range(9))
 """
     pytester.makepyfile(test_it=LOOPS + PASSES + stop)
-    result = pytester.runpytest_inprocess(
-        "--profkit-save=base", "--profkit-json=all.json", no_reraise_ctrlc=True
-    )
+    result = here(pytester, "--profkit-save=base", "--profkit-json=all.json", no_reraise_ctrlc=True)
     assert result.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(
         ["measured *", "wrote all.json", "the run was broken off, so nothing was saved as base"]
@@ -433,7 +441,9 @@ def test_a_single_worker_times(pytester: pytest.Pytester, monkeypatch: pytest.Mo
 def test_what_workers_measured_reaches_the_table(pytester: pytest.Pytester) -> None:
     pytest.importorskip("xdist", reason="needs pytest-xdist, which profkit does not")
     pytester.makepyfile(test_it=LOOPS + PASSES)
-    result = pytester.runpytest_subprocess("-p", "xdist", "--profkit-json=all.json", "-n", "1")
+    result = pytester.runpytest_subprocess(
+        "-p", "xdist", "-p", PLUGIN, "--profkit-json=all.json", "-n", "1"
+    )
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["test_it.py::test_passes train*", "ok: share of dataloader*"])
     assert json.loads((pytester.path / "all.json").read_text())["measured"]
@@ -457,7 +467,7 @@ def test_the_plugin_loads_nothing_until_it_is_used(pytester: pytest.Pytester) ->
         check=True,
         env={
             **os.environ,
-            "PYTEST_PLUGINS": "profkit.pytest_plugin",
+            "PYTEST_PLUGINS": PLUGIN,
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         },
     )
