@@ -13,23 +13,28 @@ if TYPE_CHECKING:
         observe,
         record,
         render_comparison,
+        render_predictions,
         render_report,
         report,
+        what_if,
     )
     from .assertions import assert_dominant, assert_ratio, assert_share
     from .errors import InconclusiveWarning, ProfkitError
     from .measurement import measure
     from .observation import watch
     from .recorder import Recorder
+    from .schema.prediction import Change, Question
     from .schema.stage import Stage
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Change": "schema.prediction",
     "InconclusiveWarning": "errors",
     "Measurement": "analyze.quantity",
     "ProfkitError": "errors",
     "Quantity": "analyze.quantity",
+    "Question": "schema.prediction",
     "Recorder": "recorder",
     "Stage": "schema.stage",
     "compare": "api",
@@ -41,16 +46,20 @@ _HOMES = {
     "observe": "api",
     "record": "api",
     "render_comparison": "api",
+    "render_predictions": "api",
     "render_report": "api",
     "report": "api",
     "watch": "observation",
+    "what_if": "api",
 }
 
 __all__ = [
+    "Change",
     "InconclusiveWarning",
     "Measurement",
     "ProfkitError",
     "Quantity",
+    "Question",
     "Recorder",
     "Stage",
     "assert_dominant",
@@ -62,9 +71,11 @@ __all__ = [
     "observe",
     "record",
     "render_comparison",
+    "render_predictions",
     "render_report",
     "report",
     "watch",
+    "what_if",
 ]
 
 

@@ -1,7 +1,7 @@
 """The few public verbs: record, trace, report, compare. They compose the parts."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -16,6 +16,7 @@ from .recorder import Recorder
 from .schema.comparison import RunsComparison
 from .schema.findings import Report, RunFindings
 from .schema.gate import GateFindings
+from .schema.prediction import Predictions, Question
 from .schema.ranks import RanksFindings
 from .schema.record import RunRecord
 from .schema.run import COMPLETED
@@ -47,11 +48,13 @@ __all__ = [
     "observe",
     "record",
     "render_comparison",
+    "render_predictions",
     "render_report",
     "report",
     "save_text",
     "trace",
     "trace_script",
+    "what_if",
     "write_report",
 ]
 
@@ -175,6 +178,24 @@ def compare(*paths: str | Path, anyway: bool = False) -> RunsComparison:
     if not paths:
         raise InputError("no run is given: name two run directories to compare")
     return compare_directories([Path(path) for path in paths], anyway=anyway)
+
+
+def what_if(path: str | Path, questions: Sequence[Question] = ()) -> Predictions:
+    """What a recorded run's step would take after changes, each with its interval.
+
+    Needs neither torch nor the machine that wrote the run.
+
+    Args:
+        path: a run directory, or one that holds some: then the first of them.
+        questions: those that suit the run unless given.
+
+    Raises:
+        InputError: too few steps to judge by.
+        RunError: it is no run, is damaged, or comes from a newer profkit.
+    """
+    from .predicting import predict_run
+
+    return predict_run(Path(path), questions)
 
 
 def trace(
@@ -320,6 +341,20 @@ def render_comparison(found: RunsComparison, form: str = "md") -> str:
         "json": comparison.render_json,
         "terminal": comparison.render_terminal,
     }
+    if form not in renderers:
+        raise InputError(f"unknown format {form!r}: use one of {', '.join(renderers)}")
+    return renderers[form](found)
+
+
+def render_predictions(found: Predictions, form: str = "md") -> str:
+    """Predictions as text: `md` or `json`.
+
+    Raises:
+        InputError: another form.
+    """
+    from .render import prediction
+
+    renderers = {"md": prediction.render_markdown, "json": prediction.render_json}
     if form not in renderers:
         raise InputError(f"unknown format {form!r}: use one of {', '.join(renderers)}")
     return renderers[form](found)

@@ -16,6 +16,7 @@ from .probe.heartbeat import Heartbeat
 from .probe.hooks import Hooks
 from .probe.import_watch import when_imported
 from .probe.liveness import process_facts
+from .probe.loader_anatomy import LoaderAnatomy
 from .probe.loop_clock import LoopClock
 from .probe.marks import Listener, Sink, StageClock
 from .probe.sample_windows import SampleWindows
@@ -28,6 +29,7 @@ from .schema.run import (
     RunManifest,
 )
 from .schema.stage import Stage
+from .store.batches import loader_directory
 
 T = TypeVar("T")
 
@@ -121,6 +123,7 @@ class Observation:
         self._heartbeat = Heartbeat(self._beat, _HEARTBEAT_S)
         self._windows = SampleWindows(order.path) if order.takes_samples else None
         self._cores = CoreWatch(self.clock)
+        self._anatomy: LoaderAnatomy | None = None
 
     @property
     def path(self) -> Path:
@@ -136,6 +139,7 @@ class Observation:
         global _active
         self.recorder.begin()
         self.hooks.install()
+        self._look_into_loaders()
         stop_in_children(self.clock)
         when_imported(
             COMPILER,
@@ -163,10 +167,24 @@ class Observation:
         if not goes_on:
             self.hooks.uninstall()
         self._finally_learn()
+        if self._anatomy is not None:
+            self._anatomy.stop()
+            self.hooks.gaps += self._anatomy.gaps
         self._end_windows()
         for gap in (*self.hooks.gaps, *self._unseen()):
             self.recorder.gap(gap)
         self.recorder.close(ended)
+
+    def _look_into_loaders(self) -> None:
+        try:
+            directory = loader_directory(self.path)
+            directory.mkdir()
+            self._anatomy = LoaderAnatomy(str(directory.absolute()))
+            self._anatomy.install(self.hooks)
+            self.hooks.number_of = self._anatomy.number_of
+        except Exception as error:  # a torch unlike the known ones, or no such directory
+            pass_on(error)
+            self.recorder.gap(f"what batches cost their producer is not recorded: {error!r}")
 
     def _finally_learn(self) -> None:
         try:
@@ -198,6 +216,8 @@ class Observation:
         try:
             self._cores.look()
             self._learn()
+            if self._anatomy is not None:
+                self._anatomy.flush()
             if self._windows is not None:
                 self.clock.disturb(self._windows.tick())
             if self._between_too is not None:

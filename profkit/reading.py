@@ -6,6 +6,7 @@ from pathlib import Path
 from .analyze.breakdown import break_down
 from .analyze.compare import contention, unknown_contention
 from .analyze.core_waits import core_wait_share
+from .analyze.loader_findings import examine_loader
 from .diagnose.policy import BUSY_CORES_SHARE
 from .diagnose.situation import Situation
 from .diagnose.stragglers import judge_ranks
@@ -16,6 +17,7 @@ from .render.wording import busy_line, ending_line
 from .schema.drilldown import Drilldown
 from .schema.estimate import Estimate
 from .schema.findings import EndingKind, RunFindings, Verdict
+from .schema.loader_findings import LoaderFindings
 from .schema.ranks import RankRecord, RanksFindings
 from .schema.record import RunRecord
 from .schema.run import KILLED
@@ -23,6 +25,7 @@ from .schema.stage import STAGES, Stage
 from .scripts.run_ending import read_ending
 from .scripts.signals import read_death
 from .store.chrome_trace import FULL_TRACE, OPERATOR_SOURCES, read_operator_sources, read_trace
+from .store.loader_record import read_loader_record
 from .store.passes import TORCH, read_lines, read_stacks
 from .store.rank_directories import read_ranks
 from .store.records import read_run
@@ -99,6 +102,9 @@ def run_findings(run: Path, recorded: RunRecord) -> RunFindings:
     seen = contention(recorded, wait)
     if seen is None and (unknown := unknown_contention(recorded)) is not None:
         gaps.append(unknown)
+    loader = _loader(run, recorded)
+    if loader is not None:
+        gaps += loader.gaps
     situation = Situation(manifest, breakdown, seen, idle)
     verdicts = judge(situation)
     if wait is not None and _is_slowed(wait, verdicts):
@@ -118,7 +124,15 @@ def run_findings(run: Path, recorded: RunRecord) -> RunFindings:
         drilldown=drilldown,
         marks=recorded.marks,
         gaps=tuple(gaps),
+        loader=loader,
     )
+
+
+def _loader(run: Path, recorded: RunRecord) -> LoaderFindings | None:
+    """What the loader that fed the training cost, where it was looked into."""
+    facts = recorded.manifest.loader
+    found = read_loader_record(run)
+    return None if found is None else examine_loader(found, None if facts is None else facts.number)
 
 
 def _is_slowed(core_wait: Estimate, verdicts: tuple[Verdict, ...]) -> bool:

@@ -14,6 +14,7 @@ from .report import report
 from .run import run
 from .trace import trace
 from .view import view
+from .what_if import what_if
 
 EXIT_ERROR = 2
 """Bad input or a place that cannot be used; 1 is kept for regressions."""
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for _command in (trace, run, check, report, compare, view, doctor):
+for _command in (trace, run, check, report, compare, what_if, view, doctor):
     cli.add_command(_command)
 
 

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .hooks import Function, Hooks
+from .hooks import Hooks
 from .loop_clock import LoopClock
+from .replacements import Function
 
 _COLLECTIVES = (
     "all_gather",

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from .hooks import Function, Hooks
+from .hooks import Hooks
 from .import_watch import when_imported
+from .replacements import Function
 
 _RULES = "torch._dynamo.trace_rules"
 _KEEPS_CALL = ("torch._dynamo.utils", "torch._dynamo.variables.nn_module")

@@ -8,10 +8,11 @@ import torch
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from ..schema.stage import STAGES, Stage
-from .hooks import Function, Hooks, hide_from_compilers, subclasses
+from .hooks import Hooks, hide_from_compilers
 from .loop_clock import LoopClock
 from .marks import named_frame
 from .partition import LEAVE
+from .replacements import Function, subclasses
 
 _TRANSFER = STAGES.index(Stage.TRANSFER)
 _COPYING = ("to", "cuda", "cpu", "xpu", "pin_memory")

@@ -9,7 +9,7 @@ kept recognisable to them.
 import functools
 import weakref
 from _thread import get_ident
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -22,16 +22,13 @@ from .loop_clock import LoopClock
 from .marks import name_frame
 from .module_call import module_call
 from .partition import LEAVE
-
-Function = Callable[..., Any]
-
+from .replacements import Function, Replacements
 
 _FORWARD = STAGES.index(Stage.FORWARD)
-_MISSING = object()
 _LOSSES = ("cross_entropy", "binary_cross_entropy", "binary_cross_entropy_with_logits", "kl_div")
 
 
-class Hooks:
+class Hooks(Replacements):
     """The wrappers of one observed program.
 
     Args:
@@ -44,6 +41,7 @@ class Hooks:
         iterators: those that were asked for batches, by key, for as long as they live.
         on_loader: told a loader each time that it is about to be iterated, before its workers
             start; for probes that look into them.
+        number_of: under which number what a loader's batches cost is recorded.
         reducers: `DistributedDataParallel` modules whose gradients are watched.
         optimizers: the first few seen, for probes that look at their lines.
         tensor_methods: the originals of those that have a wrapper.
@@ -51,6 +49,7 @@ class Hooks:
     """
 
     def __init__(self, clock: LoopClock) -> None:
+        super().__init__()
         self.clock = clock
         self.gaps: list[str] = []
         self.loaders: dict[int, LoaderFacts] = {}
@@ -58,13 +57,13 @@ class Hooks:
         self.iterators: dict[int, weakref.ref[Any]] = {}
         self.on_loader: Callable[[Any], None] | None = None
         self.on_module: Callable[[nn.Module], None] | None = None
+        self.number_of: Callable[[Any], int | None] = lambda loader: None
         self.optimizers: dict[int, Any] = {}
         self.reducers: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._at_end: list[Callable[[], None]] = []
         self._watch_reducer: Callable[[Hooks, nn.Module], None] = lambda hooks, module: None
         self.tensor_methods: set[Function] = set()
         self.installed = False
-        self._undo: list[tuple[Any, str, Any, Any]] = []
 
     def install(self) -> None:
         """Put all wrappers in place."""
@@ -99,14 +98,7 @@ class Hooks:
     def uninstall(self) -> None:
         """Take all of them away."""
         self.installed = False
-        while self._undo:
-            owner, name, wrapper, original = self._undo.pop()
-            if owner.__dict__.get(name) is not wrapper:
-                continue  # somebody has put another wrapper around it since, which stays
-            if original is _MISSING:
-                delattr(owner, name)
-            else:
-                setattr(owner, name, original)
+        self.put_back()
         while self._at_end:
             self._at_end.pop()()
 
@@ -118,33 +110,6 @@ class Hooks:
     def on_uninstall(self, act: Callable[[], None]) -> None:
         """Have `act` called when the wrappers have gone away."""
         self._at_end.append(act)
-
-    def replace(self, owner: Any, name: str, wrap: Callable[[Function], Any]) -> None:
-        """Put `wrap(original)` in place of an attribute; nothing where there is none."""
-        original = getattr(owner, name, None)
-        if original is None:
-            return
-        kept = owner.__dict__.get(name, _MISSING)
-        wrapper = wrap(original)
-        setattr(owner, name, wrapper)
-        self._undo.append((owner, name, wrapper, kept))
-
-    def follow(self, base: type, name: str, wrap: Callable[[Function], Any]) -> None:
-        """Replace a method in each class below `base` that has its own, in those to come too."""
-        for made in subclasses(base):
-            if name in made.__dict__:
-                self.replace(made, name, wrap)
-
-        def init_subclass(made: Any, /, **settings: Any) -> None:
-            if own is _MISSING:
-                super(base, made).__init_subclass__(**settings)  # type: ignore[arg-type]
-            else:
-                own.__get__(None, made)(**settings)
-            if name in made.__dict__:
-                self.replace(made, name, wrap)
-
-        own: Any = base.__dict__.get("__init_subclass__", _MISSING)
-        self.replace(base, "__init_subclass__", lambda _: classmethod(init_subclass))
 
     def marked(
         self, function: Function, stage: Stage, *, owns: bool = False, trains: bool = False
@@ -276,13 +241,3 @@ def hide_from_compilers(wrapper: Any, original: Function) -> Any:
     wrapper._torchdynamo_inline = original
     wrapper.__prepare_scriptable__ = lambda: original
     return wrapper
-
-
-def subclasses(base: type) -> Iterable[type]:
-    """All classes below one, each once, from the base on."""
-    found: dict[type, None] = {}
-    made: type
-    for made in base.__subclasses__():
-        found[made] = None
-        found.update(dict.fromkeys(subclasses(made)))
-    return found

@@ -15,8 +15,9 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from ..interruption import pass_on
 from ..schema.run import LoaderFacts
 from ..schema.stage import Stage
-from .hooks import Function, Hooks
+from .hooks import Hooks
 from .marks import name_frame
+from .replacements import Function
 
 MOST_LOADERS = 1_000
 """Iterators whose loaders are remembered; identities come back once they are gone."""
@@ -76,6 +77,7 @@ def _note(hooks: Hooks, key: int, loader: Any) -> None:
             batch_size=batch_size,
             num_workers=_number(loader, "num_workers"),
             prefetch_factor=_number(loader, "prefetch_factor"),
+            number=hooks.number_of(loader),
         )
 
 

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 
 from ..schema.stage import STAGES, Stage
-from .hooks import Function, Hooks, hide_from_compilers, subclasses
+from .hooks import Hooks, hide_from_compilers
 from .marks import named_frame
 from .partition import LEAVE
+from .replacements import Function, subclasses
 
 _CLIPPING = ("clip_grad_norm_", "clip_grad_value_", "clip_grads_with_norm_")
 MOST_OPTIMIZERS = 64

@@ -16,8 +16,10 @@ from ..schema.findings import (
     StageFinding,
     Verdict,
 )
+from ..schema.loader_findings import LoaderFindings
 from ..schema.ranks import RanksFindings, Spread, Straggler
 from ..schema.run import ProbeFacts
+from .loader import loader_sentences
 from .ranks import rank_sentences
 from .wording import ending_line, verdict_sentence
 
@@ -166,10 +168,40 @@ def _run(run: RunFindings, comparison: Comparison | None) -> dict[str, Any]:
             **_verdict(main, run, comparison),
             "also": [_verdict(verdict, run, comparison) for verdict in others],
         },
+        "loader": None if run.loader is None else _loader(run.loader),
         "drilldown": [_drilldown(found) for found in run.drilldown],
         "overhead": [_probe(probe) for probe in manifest.probes if probe.gap is None],
         "apart": [asdict(apart) for apart in manifest.apart],
         "gaps": list(run.gaps),
+    }
+
+
+def _loader(found: LoaderFindings) -> dict[str, Any]:
+    producer, depth = found.producer, found.depth
+    return {
+        "workers": found.workers,
+        "prefetch": found.prefetch,
+        "method": found.method,
+        "producer": None
+        if producer is None
+        else {
+            "batches": producer.batches,
+            "detailed": producer.detailed,
+            "batch_ns": producer.batch_ns.value,
+            "batch_ns_interval": _interval(producer.batch_ns),
+            "median_ns": producer.median_ns,
+            "p95_ns": producer.p95_ns,
+            "cpu_share": producer.cpu_share,
+            "core_wait_share": producer.core_wait_share,
+            "samples": producer.samples,
+            "parts": [{**asdict(part), "kind": part.kind.value} for part in producer.parts],
+        },
+        "wait": None if found.wait is None else asdict(found.wait),
+        "queue": None if depth is None else asdict(depth),
+        "start_up": None if found.start_up is None else asdict(found.start_up),
+        "receive_ns": found.receive_ns,
+        "pin_ns": found.pin_ns,
+        "sentences": list(loader_sentences(found)),
     }
 
 

@@ -4,7 +4,9 @@ import re
 from collections.abc import Mapping
 
 from ..schema.findings import Report, RunFindings
+from ..schema.loader_findings import LoaderFindings
 from ..schema.ranks import RanksFindings
+from .loader import loader_sentences, loader_table
 from .ranks import rank_sentences, rank_table
 from .tables import Table, drilldown_table, stage_table
 from .units import one_line, plural, times
@@ -111,6 +113,8 @@ def _run_section(run: RunFindings) -> list[str]:
         )
     lines += [f"- {name}: {text}" for name, text in facts.items()]
     lines.append("")
+    if run.loader is not None:
+        lines += _loader_section(run.loader)
     for found in run.drilldown:
         lines += markdown_table(drilldown_table(found), level=3)
     lines += ["### What the probes cost", ""]
@@ -120,6 +124,12 @@ def _run_section(run: RunFindings) -> list[str]:
     lines += ["", "### Gaps", ""]
     lines += [f"- {safe(gap, 400)}" for gap in run.gaps] or ["- none"]
     return [*lines, ""]
+
+
+def _loader_section(found: LoaderFindings) -> list[str]:
+    table = loader_table(found)
+    lines = [] if table is None else markdown_table(table, level=3)
+    return [*lines, *(f"- {safe(text, 400)}" for text in loader_sentences(found)), ""]
 
 
 def markdown_table(table: Table, level: int = 2, *, longest_note: int = 400) -> list[str]:

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from ..schema.findings import EndingKind, Report
 from ..schema.run import COMPLETED
+from .loader import loader_sentences, loader_table
 from .ranks import rank_sentences, rank_table
 from .tables import Table, drilldown_table, stage_table
 from .units import one_line, times
@@ -60,6 +61,12 @@ def print_report(report: Report, console: Console) -> None:
         for verdict in others:
             print_line(console, "  also", verdict_sentence(verdict, run, comparison))
             print_line(console, "    next", verdict.advice)
+    if first.loader is not None:
+        console.print()
+        if (table := loader_table(first.loader)) is not None:
+            print_table(console, table)
+        for text in loader_sentences(first.loader):
+            print_line(console, "loader", text)
     for found in first.drilldown:
         console.print()
         print_table(console, drilldown_table(found))

@@ -5,13 +5,15 @@ from enum import Enum
 
 from .drilldown import Drilldown
 from .estimate import Estimate as Estimate
+from .loader_findings import LoaderFindings
 from .ranks import RanksFindings
 from .run import RunManifest
 from .stage import Stage
 from .steps import MarkTable
 
-REPORT_SCHEMA = 2
-"""Version of the JSON report. History: 1, the first one (2026-11); 2, `ranks` (2026-11)."""
+REPORT_SCHEMA = 3
+"""Version of the JSON report. History: 1, the first one (2026-11); 2, `ranks` (2026-11);
+3, `loader` (2026-11)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,7 @@ class RunFindings:
         core_wait: part of the time from the batch to the step's end for which the loop's thread
             waited for a core, see `CoreWaits`; None where nobody looked.
         verdicts: ranked; the first one is *the* verdict.
+        loader: of the one that fed the training; None where none was looked into.
     """
 
     manifest: RunManifest
@@ -189,6 +192,7 @@ class RunFindings:
     drilldown: tuple[Drilldown, ...]
     marks: MarkTable
     gaps: tuple[str, ...]
+    loader: LoaderFindings | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -60,6 +60,8 @@ class LoaderFacts:
     batch_size: int | None
     num_workers: int | None
     prefetch_factor: int | None
+    number: int | None = None
+    """Under which the costs of its batches are recorded, see `schema.loader`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import Any, NoReturn
 
-from .ending import INTERRUPTED, Ending, Outcome, complain, leave, settle, without_own_frames
+from ..probe.own_frames import without_own_frames
+from .ending import INTERRUPTED, Ending, Outcome, complain, leave, settle
 from .main_module import Program
 from .shadows import put_back, set_aside
 from .target import Target, check_target, search_path

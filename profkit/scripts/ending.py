@@ -5,10 +5,9 @@ import signal
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
 from typing import NoReturn
 
-from ..probe.module_call import is_inner_call
+from ..probe.own_frames import strip, without_own_frames
 
 INTERRUPTED = "interrupted (Ctrl-C)"
 _C_LONG = range(-(2**63), 2**63)
@@ -99,41 +98,6 @@ def complain(what: str, error: BaseException) -> None:
         stream.flush()
 
 
-def without_own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without profkit's frames: those that started the program, and its hooks."""
-    while trace is not None and _is_own(trace):
-        trace = trace.tb_next
-    last = trace
-    while last is not None:
-        following = last.tb_next
-        while following is not None and _is_own(following):
-            following = following.tb_next
-        last.tb_next = following
-        last = following
-    return trace
-
-
-def _is_own(trace: TracebackType) -> bool:
-    name = trace.tb_frame.f_globals.get("__name__")
-    if not isinstance(name, str) or name.split(".")[0] != "profkit":
-        return False
-    return not is_inner_call(trace.tb_frame.f_code, trace.tb_lineno)
-
-
-def _strip(error: BaseException | None) -> None:
-    """Take profkit's frames out of an exception and of all that it is chained to."""
-    left, seen = [error], set()
-    while left:
-        one = left.pop()
-        if one is None or id(one) in seen:
-            continue
-        seen.add(id(one))
-        one.__traceback__ = without_own_frames(one.__traceback__)
-        left += [one.__cause__, one.__context__]
-        # Groups of exceptions, since Python 3.11.
-        left += getattr(one, "exceptions", ())
-
-
 def _as_seen(code: int) -> int:
     """An exit code as the parent process sees it: eight bits, on Windows 32."""
     return code & 0xFF if os.name == "posix" else code & 0xFFFFFFFF
@@ -169,7 +133,7 @@ def _show(error: BaseException) -> int | None:
         The exit code, where the hook itself called `sys.exit`.
     Source: `PyErr_PrintEx` in CPython's `Python/pythonrun.c`.
     """
-    _strip(error)
+    strip(error)
     trace = error.__traceback__
     _remember(error)
     hook = getattr(sys, "excepthook", None)

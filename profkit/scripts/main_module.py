@@ -10,7 +10,7 @@ from importlib.machinery import SourceFileLoader, SourcelessFileLoader
 from runpy import _run_module_as_main  # type: ignore[attr-defined]
 from types import CodeType, ModuleType
 
-from .ending import without_own_frames
+from ..probe.own_frames import without_own_frames
 from .target import Target, absolute_path
 
 _PYC_HEADER_BYTES = 16

@@ -15,13 +15,14 @@ import msgspec
 from ..errors import OutputError, RunError
 from ..interruption import pass_on
 from ..schema.run import SCHEMA_VERSION, RankFacts, RunManifest
+from .batches import LOADER
 from .death_notes import DEATH_NOTES
 from .names import MANIFEST, MARKS, REFERENCE, SET_MANIFEST, STEPS, SUMMARY
 from .windows import SAMPLES
 
 _OWN_NAMES = frozenset(
     {MANIFEST, STEPS, MARKS, REFERENCE, SET_MANIFEST, SUMMARY}
-    | {"passes", SAMPLES, "figures", "report.md", "tensorboard"}
+    | {"passes", SAMPLES, LOADER, "figures", "report.md", "tensorboard"}
     | {*DEATH_NOTES.values()}
 )
 """All that profkit writes into an output directory, beside the run directories of a set."""

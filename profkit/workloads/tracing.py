@@ -19,6 +19,7 @@ from ..store.names import REFERENCE
 from ..store.passes import TENSORBOARD
 from ..store.records import read_run
 from ..store.streams import RunWriter
+from .loader_look import look_into_loaders
 from .mnist import MNIST, open_dataset
 from .mnist_files import DataFiles, locate
 from .models import WORKLOADS, Workload
@@ -144,8 +145,13 @@ def _run(setting: Setting, directory: Path, show: Show) -> None:
         ]
         if DATALOADER in order.sources and order.num_workers:
             variants.append(_reference(setting, recorders[DATALOADER], stack))
+        look = None
+        if DATALOADER in order.sources:
+            look = stack.enter_context(look_into_loaders(recorders[DATALOADER]))
 
         def advance(active: int) -> None:
+            if look is not None:
+                look.flush()
             done = min(active, order.steps)
             show(f"timing {done} of {order.steps} steps", _TIMING_SHARE * done / order.steps)
 
@@ -154,6 +160,8 @@ def _run(setting: Setting, directory: Path, show: Show) -> None:
             block = max(2, block)  # the last step of each waits for the device
         advance(0)
         take_turns(variants, steps=order.steps, block_steps=block, seed=order.seed, advance=advance)
+        if look is not None:
+            look.end(programs[DATALOADER].source)
         _drill_down(setting, recorders, programs, directory, show)
 
 

@@ -1,0 +1,163 @@
+"""What each batch of a run took, from its making to the end of its step: what replays start from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..schema.loader import (
+    UNKNOWN,
+    Consumed,
+    Int64Array,
+    LoaderRecord,
+    PartKind,
+    Produced,
+    select,
+)
+from ..schema.loader_findings import PartCost
+from ..schema.record import RunRecord
+from ..schema.stage import STAGES, Stage
+from ..schema.steps import NOT_TIMED, StepTable
+from .breakdown import active_rows
+from .loader_costs import of_loader, producer_cost
+from .loader_model import Batches, Times
+
+_DATA = STAGES.index(Stage.DATALOADER)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Course:
+    """A run, batch by batch, without the steps that do not count.
+
+    Attributes:
+        batches: n of them.
+        steps_ns: (n,) what each step took.
+        stages_ns: (n, 6) the parts of `batches.using`, in the order of `STAGES`; 0 for data wait.
+        workers: None where the loop was fed by workers of which nothing was recorded.
+        prefetch: 0 without workers.
+        pins: whether a thread receives and pins batches.
+        parts: of what a batch costs its producer; empty where that was not looked into.
+        block: (n,) which stretch without a break each is in.
+    """
+
+    batches: Batches
+    steps_ns: Times
+    stages_ns: Times
+    workers: int | None
+    prefetch: int
+    pins: bool
+    parts: tuple[PartCost, ...]
+    block: Int64Array
+
+    def __len__(self) -> int:
+        return int(self.steps_ns.size)
+
+    def making_share(self, name: str) -> float | None:
+        """Part of fetching and collating that a named part holds; None if there is none."""
+        handing = (PartKind.SERIALISE, PartKind.TRANSFER)
+        making = sum(part.batch_ns for part in self.parts if part.kind not in handing)
+        held = [
+            part.batch_ns
+            for part in self.parts
+            if part.kind not in handing and name in (part.name, part.kind.value)
+        ]
+        return sum(held) / making if held and making > 0 else None
+
+
+def course_of(run: RunRecord, loader: LoaderRecord | None) -> Course:
+    """The course of a run.
+
+    Args:
+        run: its steps.
+        loader: what was recorded of its loaders; None where nothing was.
+    """
+    facts = run.manifest.loader
+    number = None if facts is None else facts.number
+    if loader is not None and number is not None:
+        found = _by_batch(run.steps, loader, number)
+        if found is not None and len(found):
+            return found
+    workers = 0 if facts is None else facts.num_workers or 0
+    return _by_step(run.steps, None if workers else 0)
+
+
+def _by_step(steps: StepTable, workers: int | None) -> Course:
+    """Where nothing is known of the making of batches, the wait for one stands for it."""
+    rows = active_rows(steps)
+    stages = (steps.stage_ns[rows] * steps.marked[rows]).astype(np.float64)
+    wait = stages[:, _DATA].copy()
+    stages[:, _DATA] = 0
+    none = np.zeros_like(wait)
+    using = stages.sum(axis=1)
+    return Course(
+        batches=Batches(wait, none, none, none, using),
+        steps_ns=steps.step_ns[rows].astype(np.float64),
+        stages_ns=stages,
+        workers=workers,
+        prefetch=0,
+        pins=False,
+        parts=(),
+        block=_stretches(rows),
+    )
+
+
+def _by_batch(steps: StepTable, loader: LoaderRecord, number: int) -> Course | None:
+    iterators = [one for one in loader.iterators if one.loader == number]
+    if not iterators:
+        return None
+    facts = iterators[-1]
+    produced, details = of_loader(loader, number)
+    consumed = select(loader.consumed, loader.consumed.loader == number)
+    consumed = select(consumed, np.argsort(consumed.asked_ns, kind="stable"))
+    asked, got, nexts = consumed.asked_ns[:-1], consumed.got_ns[:-1], consumed.asked_ns[1:]
+    made = _rows_of(produced, consumed)[:-1]
+    row = np.searchsorted(steps.start_ns, got, side="right") - 1
+    whole = consumed.epoch[:-1] == consumed.epoch[1:]  # the last one's end is not known
+    kept = whole & (made != UNKNOWN) & (row >= 0)
+    kept[kept] &= got[kept] <= steps.end_ns[row[kept]]
+    kept[kept] &= (steps.flags[row[kept]] & int(NOT_TIMED)) == 0
+    at = np.flatnonzero(kept)
+    if not at.size:
+        return None
+    made, row = made[at], row[at]
+    wait, using = (got - asked)[at].astype(np.float64), (nexts - got)[at].astype(np.float64)
+    pinning = consumed.pin_ns[at].astype(np.float64)
+    if facts.workers:
+        making = (produced.end_ns - produced.start_ns)[made].astype(np.float64)
+        handing = (produced.serialise_ns + produced.transfer_ns)[made].astype(np.float64)
+        receiving = consumed.receive_ns[at].astype(np.float64)
+    else:
+        making = np.maximum(0.0, wait - pinning)
+        handing = receiving = np.zeros_like(wait)
+    cost = producer_cost(produced, details)
+    return Course(
+        batches=Batches(making, handing, pinning, receiving, using),
+        steps_ns=wait + using,
+        stages_ns=_shared_out(steps, row, using),
+        workers=facts.workers,
+        prefetch=facts.prefetch,
+        pins=facts.pins and facts.workers > 0,
+        parts=() if cost is None else cost.parts,
+        block=_stretches(at),
+    )
+
+
+def _shared_out(steps: StepTable, row: Int64Array, using: Times) -> Times:
+    """The stages of each step, stretched to what lay between a batch and the next request."""
+    stages = (steps.stage_ns[row] * steps.marked[row]).astype(np.float64)
+    stages[:, _DATA] = 0
+    total = stages.sum(axis=1)
+    shared: Times = stages * (using / np.maximum(total, 1.0))[:, None]
+    return shared
+
+
+def _rows_of(produced: Produced, consumed: Consumed) -> Int64Array:
+    """(n,) for each batch that was asked for the row that tells of its making, or `UNKNOWN`."""
+    places = zip(produced.epoch.tolist(), produced.batch.tolist(), strict=True)
+    rows = {place: i for i, place in enumerate(places)}
+    asked = zip(consumed.epoch.tolist(), consumed.batch.tolist(), strict=True)
+    return np.array([rows.get(place, UNKNOWN) for place in asked], np.int64)
+
+
+def _stretches(rows: Int64Array) -> Int64Array:
+    """Numbers of the stretches of neighbouring rows."""
+    return np.cumsum(np.diff(rows, prepend=rows[:1] - 1) != 1).astype(np.int64)

@@ -1,0 +1,212 @@
+"""What runs in a DataLoader's worker, so that its batches are timed there.
+
+It goes there as the loader's `worker_init_fn`, whichever way the worker is started, and calls the
+user's own one. What it sees goes to a file, never through the loader's queue.
+"""
+
+import multiprocessing.queues
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from multiprocessing.util import Finalize
+from typing import Any
+
+from torch.utils.data import _DatasetKind
+from torch.utils.data._utils import fetch as fetchers
+from torch.utils.data._utils import worker as worker_loop
+
+from ..schema.loader import Produced
+from ..store.batches import DETAILS, PRODUCED, Lines, Rows
+from .batch_timer import BatchTimer, Detail, Row, attach, is_timed, timed_fetch
+from .own_frames import strip, without_own_frames
+
+FETCHERS = (fetchers._MapDatasetFetcher, fetchers._IterableDatasetFetcher)
+"""Classes that get a batch's samples."""
+_FLUSH_FIRST = 100
+"""Priority among what a worker does at its end; as high as any."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerOrder:
+    """What a worker is told.
+
+    Attributes:
+        directory: of the loader's files.
+        loader, epoch: see `schema.loader.Produced`.
+    """
+
+    directory: str
+    loader: int
+    epoch: int
+
+
+class WorkerStart:
+    """Called first in a worker; pickled to those that are spawned.
+
+    Args:
+        order: see there.
+        original: the user's `worker_init_fn`.
+        queue: gives the queue that batches go to, once it is there.
+    """
+
+    def __init__(
+        self,
+        order: WorkerOrder,
+        original: Callable[[int], object] | None,
+        queue: Callable[[], Any],
+    ) -> None:
+        self.order = order
+        self.original = original
+        self.queue = queue
+
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.order, self.original, self.queue()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order, self.original, queue = state
+        self.queue = lambda: queue
+
+    def __call__(self, number: int) -> None:
+        try:
+            _Worker(self.order, number, self.queue()).begin()
+        except Exception:  # then its batches are missing, which the report says
+            pass
+        if self.original is not None:
+            self.original(number)
+
+
+class _Worker:
+    """Times the batches of this process."""
+
+    def __init__(self, order: WorkerOrder, number: int, queue: Any) -> None:
+        self._order = order
+        self._number = number
+        self._queue = queue
+        place = {"loader": order.loader, "epoch": order.epoch, "worker": number}
+        place["pid"] = os.getpid()
+        join = os.path.join
+        width = len(fields(Produced))
+        self._rows = Rows(join(order.directory, PRODUCED.format(**place)), width)
+        self._details = Lines(join(order.directory, DETAILS.format(**place)))
+        self._made: deque[tuple[int, int, Row, Detail | None]] = deque()
+        self._packed: tuple[int, int, Row, int, int] | None = None
+        self._epoch = order.epoch - 1
+
+    def begin(self) -> None:
+        """Put the hooks in place."""
+        for kind in FETCHERS:
+            if not is_timed(kind.fetch):  # a forked one has it from the main process
+                kind.fetch = timed_fetch(kind.fetch)  # type: ignore[method-assign]
+        create = _DatasetKind.create_fetcher
+        _DatasetKind.create_fetcher = staticmethod(  # type: ignore[method-assign]
+            lambda *terms: self._meet(create(*terms))
+        )
+        pickler = multiprocessing.queues._ForkingPickler  # type: ignore[attr-defined]
+        multiprocessing.queues._ForkingPickler = _timed_pickler(  # type: ignore[attr-defined]
+            pickler, self._pack
+        )
+        self._queue._send_bytes = self._timed_send(self._queue._send_bytes)
+        worker_loop.ExceptionWrapper = _without_own_frames(worker_loop.ExceptionWrapper)
+        Finalize(None, self._end, exitpriority=_FLUSH_FIRST)
+        self._details.append(
+            {
+                "loader": self._order.loader,
+                "epoch": self._order.epoch,
+                "worker": self._number,
+                "ready_ns": time.perf_counter_ns(),
+            }
+        )
+
+    def _meet(self, fetcher: Any) -> Any:
+        """A new fetcher: the loader makes one for each epoch."""
+        self._epoch += 1
+        epoch = self._epoch
+
+        def done(batch: Any, row: Row, detail: Detail | None) -> None:
+            self._made.append((id(batch), epoch, row, detail))
+
+        attach(fetcher, BatchTimer(fetcher.dataset, done))
+        return fetcher
+
+    def _pack(self, content: Any, began_ns: int, ended_ns: int) -> None:
+        """Something was serialised for some queue, in that queue's own thread."""
+        if type(content) is not tuple or len(content) != 2:
+            return
+        number, batch = content
+        # A copy at once: the worker may add one meanwhile.
+        found = [i for i, made in enumerate(list(self._made)) if made[0] == id(batch)][:1]
+        if not found or not isinstance(number, int):
+            return
+        for _ in range(found[0]):  # those before it never got that far
+            self._made.popleft()
+        _, epoch, row, detail = self._made.popleft()
+        self._packed = number, epoch, row, ended_ns - began_ns, ended_ns
+        if detail is not None:
+            place = {"loader": self._order.loader, "epoch": epoch, "batch": number}
+            self._details.append(place | detail)
+
+    def _timed_send(self, send: Callable[[Any], None]) -> Callable[[Any], None]:
+        def send_bytes(content: Any) -> None:
+            packed, self._packed = self._packed, None
+            send(content)
+            if packed is not None:
+                with suppress(Exception):  # likewise
+                    self._sent(packed, time.perf_counter_ns())
+
+        return send_bytes
+
+    def _sent(self, packed: tuple[int, int, Row, int, int], sent_ns: int) -> None:
+        number, epoch, row, serialise_ns, packed_ns = packed
+        start, end, cpu, waited, collate, samples, detailed = row
+        self._rows.append(
+            (
+                self._order.loader,
+                epoch,
+                number,
+                self._number,
+                start,
+                end,
+                cpu,
+                waited,
+                collate,
+                serialise_ns,
+                sent_ns - packed_ns,
+                samples,
+                detailed,
+            )
+        )
+
+    def _end(self) -> None:
+        self._rows.close()
+        self._details.close()
+
+
+def _timed_pickler(pickler: Any, tell: Callable[[Any, int, int], None]) -> Any:
+    """The class with which queues serialise, telling of each object that it did."""
+
+    class TimedPickler(pickler):  # type: ignore[misc]
+        @classmethod
+        def dumps(cls, obj: Any, protocol: int | None = None) -> Any:
+            began = time.perf_counter_ns()
+            content = pickler.dumps(obj, protocol)
+            ended = time.perf_counter_ns()
+            with suppress(Exception):  # whatever it is, the batch must come through
+                tell(obj, began, ended)
+            return content
+
+    return TimedPickler
+
+
+def _without_own_frames(wrapper: Any) -> Any:
+    """What carries an exception to the main process, as text: without profkit's frames."""
+
+    def wrap(exc_info: Any = None, where: str = "in background") -> Any:
+        kind, error, trace = sys.exc_info() if exc_info is None else exc_info
+        strip(error)
+        return wrapper((kind, error, without_own_frames(trace)), where)
+
+    return wrap

@@ -1,0 +1,114 @@
+"""The replay of a loader, where the truth can be told by hand, and by a program that plays it."""
+
+import heapq
+
+import numpy as np
+import pytest
+
+from profkit.analyze.loader_model import Batches, replay, settled
+
+
+def batches(making: object, using: object, **more: object) -> Batches:
+    made = np.asarray(making, np.float64)
+    none = np.zeros_like(made)
+    rest = {name: np.broadcast_to(np.asarray(more.get(name, none), np.float64), made.shape)
+            for name in ("handing", "pinning", "receiving")}
+    used = np.broadcast_to(np.asarray(using, np.float64), made.shape)
+    return Batches(made, rest["handing"], rest["pinning"], rest["receiving"], used)
+
+
+def steady(making: float, using: float, workers: int, prefetch: int = 2, **more: object) -> float:
+    found = replay(batches([making] * 200, using, **more), workers, prefetch)
+    return float(found[settled(workers, prefetch) :].mean())
+
+
+@pytest.mark.parametrize(
+    ("workers", "step"), [(0, 14.0), (1, 10.0), (2, 5.0), (3, 4.0), (8, 4.0)]
+)
+def test_even_batches_take_what_the_slower_side_takes(workers: int, step: float) -> None:
+    assert steady(10, 4, workers) == pytest.approx(step, rel=0.02)
+
+
+def test_a_late_batch_keeps_the_ready_ones_waiting() -> None:
+    """One worker in two always makes the slow ones: the other one helps only a step ahead."""
+    making = np.where(np.arange(200) % 2 == 0, 20.0, 1.0)
+    found = replay(batches(making, 1.0), 2, 2)
+    # Both wait for the slow one's pace: a pair of batches every 20.
+    assert found[20:].mean() == pytest.approx(10, rel=0.02)
+
+
+def test_receiving_belongs_to_the_loop_and_pinning_to_a_thread() -> None:
+    assert steady(1, 4, 2, receiving=2.0) == pytest.approx(6)
+    many = batches([1.0] * 100, 4.0, receiving=2.0, pinning=1.0)
+    assert replay(many, 2, 2, pins=True)[20:].mean() == pytest.approx(4)
+    slow = batches([1.0] * 100, 4.0, receiving=2.0, pinning=5.0)
+    assert replay(slow, 2, 2, pins=True)[20:].mean() == pytest.approx(7)
+
+
+def test_a_longer_queue_helps_where_batches_vary() -> None:
+    draw = np.random.default_rng(0)
+    making = draw.gamma(2.0, 4.0, 4_000)
+    short, long = (replay(batches(making, 4.0), 2, depth)[50:].mean() for depth in (1, 16))
+    assert long < short
+
+
+def test_many_sequences_at_once_are_as_one_by_one() -> None:
+    draw = np.random.default_rng(1)
+    one = batches(draw.gamma(2, 5, 100), draw.gamma(2, 2, 100))
+    rows = draw.integers(100, size=(3, 60))
+    together = replay(one.pick(rows), 3, 2)
+    for i, row in enumerate(rows):
+        assert np.array_equal(together[i], replay(one.pick(row), 3, 2))
+
+
+def played(making: list[float], using: list[float], workers: int, prefetch: int) -> list[float]:
+    """The same by events: workers with queues of orders, and a loop that takes in order."""
+    orders: list[list[int]] = [[] for _ in range(workers)]
+    busy = [False] * workers
+    ready: dict[int, float] = {}
+    events: list[tuple[float, int, str, int]] = []
+    sent, next_got, now, ends = 0, 0, 0.0, []
+
+    def order() -> None:
+        nonlocal sent
+        if sent < len(making):
+            orders[sent % workers].append(sent)
+            begin(sent % workers)
+            sent += 1
+
+    def begin(worker: int) -> None:
+        if not busy[worker] and orders[worker]:
+            batch = orders[worker].pop(0)
+            busy[worker] = True
+            heapq.heappush(events, (now + making[batch], batch, "made", worker))
+
+    for _ in range(workers * prefetch):
+        order()
+    loop_is_free = True
+    while events or next_got < len(making):
+        if loop_is_free and next_got in ready:
+            heapq.heappush(events, (now + using[next_got], next_got, "used", -1))
+            loop_is_free = False
+            next_got += 1
+            order()
+            continue
+        if not events:
+            break
+        now, batch, what, worker = heapq.heappop(events)
+        if what == "made":
+            ready[batch] = now
+            busy[worker] = False
+            begin(worker)
+        else:
+            ends.append(now)
+            loop_is_free = True
+    return np.diff(ends, prepend=0.0).tolist()
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("prefetch", [1, 2, 4])
+def test_the_recurrence_is_what_a_played_loader_does(workers: int, prefetch: int) -> None:
+    draw = np.random.default_rng(workers * 10 + prefetch)
+    making, using = draw.gamma(2, 5, 80).tolist(), draw.gamma(2, 3, 80).tolist()
+    found = replay(batches(making, using), workers, prefetch)
+    assert found == pytest.approx(played(making, using, workers, prefetch))
