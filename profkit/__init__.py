@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         render_predictions,
         render_report,
         report,
+        tune,
         what_if,
     )
     from .assertions import assert_dominant, assert_ratio, assert_share
@@ -50,6 +51,7 @@ _HOMES = {
     "render_report": "api",
     "report": "api",
     "watch": "observation",
+    "tune": "api",
     "what_if": "api",
 }
 
@@ -74,6 +76,7 @@ __all__ = [
     "render_predictions",
     "render_report",
     "report",
+    "tune",
     "watch",
     "what_if",
 ]

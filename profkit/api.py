@@ -20,7 +20,8 @@ from .schema.prediction import Predictions, Question
 from .schema.ranks import RanksFindings
 from .schema.record import RunRecord
 from .schema.run import COMPLETED
-from .scripts.target import check_target
+from .schema.tuning import TuneFindings
+from .scripts.target import Target, check_target
 from .scripts.tracing import ScriptOrder
 from .store.passes import TENSORBOARD
 from .store.rank_directories import find_ranks
@@ -50,10 +51,12 @@ __all__ = [
     "render_comparison",
     "render_predictions",
     "render_report",
+    "render_tuning",
     "report",
     "save_text",
     "trace",
     "trace_script",
+    "tune",
     "what_if",
     "write_report",
 ]
@@ -311,6 +314,49 @@ def check(
     if out is not None:
         write_check(out, found, command)
     return found
+
+
+def tune(
+    target: Target,
+    budget_s: float = 120.0,
+    out: Path | None = None,
+    *,
+    force: bool = False,
+    show: Show = lambda what, share: None,
+) -> TuneFindings:
+    """Try fixes on a program, in copies of its directory, and measure what they give.
+
+    Args:
+        target: the program.
+        budget_s: for all of it.
+        out: directory for `tune.md` and `tune.json`; below `runs/` unless given. One that was
+            killed is gone on with.
+        force: begin anew, and replace an earlier result.
+        show: told about the progress.
+
+    Raises:
+        InputError: there is no such program, or it never trained.
+        OutputError: `out` holds a finished result, or cannot be written.
+    """
+    from .tuning import tune_into
+
+    check_target(target)
+    directory = out or Path("runs", f"tune-{target.stem}")
+    return tune_into(target, budget_s, directory, force=force, show=show)
+
+
+def render_tuning(found: TuneFindings, form: str = "md") -> str:
+    """What tuning found as text: `md` or `json`.
+
+    Raises:
+        InputError: another form.
+    """
+    from .render import tuning
+
+    renderers = {"md": tuning.render_tuning_markdown, "json": tuning.render_tuning_json}
+    if form not in renderers:
+        raise InputError(f"unknown format {form!r}: use one of {', '.join(renderers)}")
+    return renderers[form](found)
 
 
 def render_report(found: Report, form: str = "md") -> str:

@@ -153,6 +153,14 @@ def _typical_ratio(rounds: Sequence[Compared]) -> LogRatio | None:
     return log_ratio(logs, _pairs(rounds))
 
 
+def speedup(rounds: Sequence[Round]) -> LogRatio | None:
+    """How many times faster the new version's steps are; None of too few rounds."""
+    compared = compared_rounds(rounds)
+    return log_ratio(
+        np.array([_log_ratio(one.base, one.new) for one in compared]), _pairs(compared)
+    )
+
+
 def _throughput_ratio(rounds: Sequence[Compared]) -> LogRatio | None:
     new = np.array([one.new.mean_ns for one in rounds])
     base = np.array([one.base.mean_ns for one in rounds])

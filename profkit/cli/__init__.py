@@ -13,6 +13,7 @@ from .doctor import doctor
 from .report import report
 from .run import run
 from .trace import trace
+from .tune import tune
 from .view import view
 from .what_if import what_if
 
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for _command in (trace, run, check, report, compare, what_if, view, doctor):
+for _command in (trace, run, check, report, compare, what_if, tune, view, doctor):
     cli.add_command(_command)
 
 

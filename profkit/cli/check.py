@@ -40,7 +40,7 @@ class _Share(click.ParamType):  # type: ignore[type-arg]  # generic since click 
             self.fail(str(error), param, ctx)
 
 
-class _Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
+class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.4
     """A time such as 60s, 2min or 90, in seconds."""
 
     name = "TIME"
@@ -93,7 +93,7 @@ class _Program(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--max-time",
-    type=_Duration(),
+    type=Duration(),
     default="60s",
     show_default=True,
     help="For the whole check, such as 90s or 2min; it ends sooner once the result is clear.",
@@ -162,7 +162,7 @@ def check(
     directory = out
     if directory is None:
         directory = Path("runs", f"check-{datetime.now().strftime('%Y%m%d-%H%M%S')}")
-    with _progress(max_time) as show:
+    with progress(max_time) as show:
         found = api.check(order, directory, command=_again(sys.argv[1:]), force=force, show=show)
     _tell(found)
     for name in api.CHECK_FILES:
@@ -179,7 +179,7 @@ def _tell(found: GateFindings) -> None:
 
 
 @contextmanager
-def _progress(max_time_s: float) -> Iterator[Callable[[str, float], None]]:
+def progress(max_time_s: float) -> Iterator[Callable[[str, float], None]]:
     """What is told on stderr while it measures: nothing unless someone looks."""
     if not sys.stderr.isatty():
         yield lambda what, share: None

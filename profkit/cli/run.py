@@ -42,6 +42,7 @@ DEFAULT_WARMUP = 10
 @click.option("--step-ns", type=float, default=0.0, hidden=True)
 @click.option("--workers", type=int, default=0, hidden=True)
 @click.option("--paced", type=(int, int), hidden=True)
+@click.option("--fixes", hidden=True)
 @click.option("-m", "module", is_flag=True, help="Run a module, as `python -m` does.")
 @click.argument("script", metavar="SCRIPT")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
@@ -59,6 +60,7 @@ def run(
     step_ns: float,
     workers: int,
     paced: tuple[int, int] | None,
+    fixes: str | None,
     module: bool,
     script: str,
     arguments: tuple[str, ...],
@@ -74,10 +76,10 @@ def run(
 
         run_pass(PassOrder(target, probe, into, tensorboard, device, step_ns, workers))
     if paced is not None:
-        # What `profkit check` starts several of.
-        from ..scripts.paced_run import PacedOrder, run_paced
+        # What `profkit check` and `profkit tune` start several of.
+        from ..scripts.paced_run import PacedOrder, read_fixes, run_paced
 
-        run_paced(PacedOrder(target, *paced, warmup))
+        run_paced(PacedOrder(target, *paced, warmup, read_fixes(fixes)))
     run_observed(RunOrder(target, out, warmup, steps, force, stop, quiet), tell, _summarize)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from .fix import FixFacts
 from .run import Environment, LoaderFacts
 from .steps import StepTable
 
@@ -16,6 +17,7 @@ class InstanceFacts:
         loader: of the batches that it trains on; None where no loader was seen.
         step_ns: median of its last warm-up steps.
         modules: files of the modules that it has loaded from outside the installed packages.
+        fixes: what became of those that it was started with; None where it was not asked.
     """
 
     environment: Environment
@@ -23,6 +25,7 @@ class InstanceFacts:
     loader: LoaderFacts | None
     step_ns: int
     modules: tuple[str, ...]
+    fixes: FixFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

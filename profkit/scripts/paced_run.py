@@ -14,6 +14,7 @@ import msgspec
 
 from ..probe.environment import read_environment, read_settings
 from ..probe.import_watch import when_imported
+from ..schema.fix import FixFacts, FixOrder
 from ..schema.paced import InstanceFacts
 from ..store.frames import Kind, pack_steps, read_frame, unpack_count, write_frame
 from .as_main import run_as_main
@@ -22,6 +23,7 @@ from .running import StopProgram
 from .target import Target, check_target
 
 if TYPE_CHECKING:
+    from ..probe.fixes import AppliedFixes
     from ..probe.hooks import Hooks
     from ..probe.loop_clock import LoopClock
     from ..schema.steps import StepTable
@@ -38,12 +40,19 @@ class PacedOrder:
         commands: descriptor to read frames from.
         results: descriptor to write frames to.
         warmup: steps before the first block.
+        fixes: what to apply; None for nothing at all.
     """
 
     target: Target
     commands: int
     results: int
     warmup: int
+    fixes: FixOrder | None = None
+
+
+def read_fixes(text: str | None) -> FixOrder | None:
+    """What an instance is told to apply, from its command line."""
+    return None if text is None else msgspec.json.decode(text, type=FixOrder)
 
 
 def run_paced(order: PacedOrder) -> NoReturn:
@@ -66,6 +75,7 @@ class _Instance:
         self._environment = read_environment(ask_for_devices=False)
         self._clock: LoopClock
         self._hooks: Hooks
+        self._fixes: AppliedFixes | None = None
 
     def begin(self, _: ModuleType) -> None:
         """Torch is there: put the hooks in place."""
@@ -78,6 +88,12 @@ class _Instance:
         self._pacer = Pacer(self._clock, self._order.warmup, self._ready, self._done)
         self._clock.witness = self._pacer
         self._hooks = Hooks(self._clock)
+        if self._order.fixes is not None:
+            from ..probe.fixes import AppliedFixes
+
+            self._fixes = AppliedFixes(self._order.fixes)
+            self._fixes.install(self._hooks)  # below what observes
+            self._hooks.number_of = self._fixes.number_of
         self._hooks.install()
         os.register_at_fork(after_in_child=self._clock.stop)
 
@@ -101,8 +117,15 @@ class _Instance:
             loader=self._hooks.training_loader,
             step_ns=step_ns,
             modules=_own_modules(),
+            fixes=self._applied(),
         )
         return self._ask(Kind.READY, msgspec.json.encode(facts))
+
+    def _applied(self) -> FixFacts | None:
+        if self._fixes is None:
+            return None
+        loader = self._hooks.training_loader
+        return self._fixes.facts(None if loader is None else loader.number)
 
     def _done(self, steps: "StepTable", drain_ns: int) -> int:
         return self._ask(Kind.BLOCK, pack_steps(steps, drain_ns))

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import InputError
+from ..schema.fix import FixOrder
 from ..schema.paced import InstanceFacts
 from ..schema.steps import StepTable
 from ..scripts.start import run_command
@@ -38,6 +39,7 @@ class Launch:
         log: file for what it prints.
         warmup: steps before its first block.
         name: of the version, for messages.
+        fixes: what it applies; None for nothing at all.
     """
 
     target: Target
@@ -46,6 +48,7 @@ class Launch:
     log: Path
     warmup: int
     name: str
+    fixes: FixOrder | None = None
 
 
 class LateError(Exception):
@@ -76,6 +79,8 @@ class Instance:
         self._results, results_out = os.pipe()
         os.set_blocking(self._results, True)
         options = ["--paced", str(commands_in), str(results_out), "--warmup", str(launch.warmup)]
+        if launch.fixes is not None:
+            options += ["--fixes", msgspec.json.encode(launch.fixes).decode()]
         try:
             with launch.log.open("wb") as log:
                 self._process = subprocess.Popen(

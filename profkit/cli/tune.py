@@ -1,0 +1,68 @@
+"""`profkit tune`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from .check import Duration, progress
+from .run import make_target
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+    epilog="Example: profkit tune --budget 3min train.py --epochs 5",
+)
+@click.option(
+    "--budget",
+    type=Duration(),
+    default="120s",
+    show_default=True,
+    help="For all of it, such as 90s or 5min.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Directory to write [below runs/].")
+@click.option("--force", is_flag=True, help="Begin anew, and replace an earlier result.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["terminal", "md", "json"]),
+    default="terminal",
+    show_default=True,
+    help="A screen or Markdown for people, JSON for programs.",
+)
+@click.option("-m", "module", is_flag=True, help="SCRIPT is a module, as for `python -m`.")
+@click.argument("script", metavar="SCRIPT")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
+def tune(
+    budget: float,
+    out: Path | None,
+    force: bool,
+    form: str,
+    module: bool,
+    script: str,
+    arguments: tuple[str, ...],
+) -> None:
+    """Try fixes on SCRIPT, in copies of it, and say which of them makes it faster, proven."""
+    from .. import api
+
+    target = make_target(module, script, arguments)
+    directory = out or Path("runs", f"tune-{target.stem}")
+    click.echo(
+        f"profkit: SCRIPT runs in copies of its directory, for at most {budget:.0f} s: once for a "
+        "look, twice as it is, and twice for each fix",
+        err=True,
+    )
+    with progress(budget) as show:
+        found = api.tune(target, budget, directory, force=force, show=show)
+    if form == "terminal":
+        from rich.console import Console
+
+        from ..render.tuning import print_tuning
+
+        print_tuning(found, Console() if sys.stdout.isatty() else Console(width=140))
+    else:
+        click.echo(api.render_tuning(found, form), nl=False)
+    for name in ("tune.md", "tune.json"):
+        click.echo(directory / name, err=form != "terminal")

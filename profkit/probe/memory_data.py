@@ -1,0 +1,136 @@
+"""A dataset decoded once and kept in memory: batches are slices of it.
+
+Only where that gives the same batches to the bit: samples must not depend on chance, and putting
+them together must not depend on which ones they are.
+"""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+CHUNK = 512
+"""Samples that are put together at a time while the data is decoded."""
+PROBED = 16
+"""Samples that are fetched twice to see whether they depend on chance."""
+
+
+class NotSameError(Exception):
+    """Why a dataset cannot be kept in memory, in words."""
+
+
+class MemoryData:
+    """A dataset's samples, decoded and collated.
+
+    Args:
+        dataset: with a length.
+        collate: puts samples together.
+        most_bytes: that it may take.
+        deadline: by `time.monotonic`, until when it must be decoded.
+
+    Raises:
+        NotSameError: it cannot be kept, see there.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        collate: Callable[[list[Any]], Any],
+        most_bytes: int,
+        deadline: float,
+    ) -> None:
+        self._samples: list[Any] | None = None
+        self._leaves: list[torch.Tensor] = []
+        self._spec: Any = None
+        self._collate = collate
+        try:
+            count = len(dataset)
+        except (TypeError, NotImplementedError):
+            raise NotSameError("the dataset has no length") from None
+        _refuse_chance(dataset, count)
+        self._decode(dataset, count, most_bytes, deadline)
+        self._check(dataset, count)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of the tensors."""
+        return sum(leaf.nbytes for leaf in self._leaves)
+
+    def fetch(self, index: Sequence[int]) -> Any:
+        """The batch of these samples."""
+        rows = torch.as_tensor(index)
+        return pytree.tree_unflatten([leaf[rows] for leaf in self._leaves], self._spec)
+
+    def _decode(self, dataset: Any, count: int, most_bytes: int, deadline: float) -> None:
+        parts: list[list[torch.Tensor]] = []
+        for start in range(0, count, CHUNK):
+            if time.monotonic() > deadline:
+                raise NotSameError(
+                    f"decoding the dataset takes too long: {start} of {count} samples in the time"
+                )
+            rows = range(start, min(count, start + CHUNK))
+            leaves, spec = pytree.tree_flatten(self._collate([dataset[i] for i in rows]))
+            if not leaves or not all(
+                isinstance(leaf, torch.Tensor) and leaf.ndim and leaf.shape[0] == len(rows)
+                for leaf in leaves
+            ):
+                raise NotSameError("a batch is not made of tensors with a row for each sample")
+            shapes = [leaf.shape[1:] for leaf in leaves]
+            if parts and (spec != self._spec or shapes != [one.shape[1:] for one in parts[0]]):
+                raise NotSameError("batches differ in shape")
+            self._spec = spec
+            if not start:
+                each = sum(leaf.nbytes for leaf in leaves) / len(rows)
+                if each * count > most_bytes:
+                    raise NotSameError(
+                        f"decoded it takes {each * count / 1e9:.1f} GB, more than the "
+                        f"{most_bytes / 1e9:.1f} that are free for it"
+                    )
+            parts.append(leaves)
+        self._leaves = [torch.cat(column) for column in zip(*parts, strict=True)]
+
+    def _check(self, dataset: Any, count: int) -> None:
+        rows = [(7 * i * i + 3 * i) % count for i in range(PROBED)]
+        if not _equal(self.fetch(rows), self._collate([dataset[i] for i in rows])):
+            raise NotSameError("slices of it differ from the batches that the loader makes")
+
+
+def _refuse_chance(dataset: Any, count: int) -> None:
+    """Raise where samples depend on chance."""
+    rows = range(0, count, max(1, count // PROBED))
+    before = _chance()
+    first = [dataset[i] for i in rows]
+    if _chance() != before:
+        raise NotSameError("its samples are drawn by chance: a random transform")
+    if not all(_equal(one, dataset[i]) for one, i in zip(first, rows, strict=True)):
+        raise NotSameError("a sample differs each time that it is fetched")
+
+
+def _chance() -> tuple[Any, ...]:
+    """The state of all random streams that a transform may draw from."""
+    import numpy as np
+
+    state = np.random.get_state()
+    numbers = (state[1].tobytes(), state[2:]) if isinstance(state, tuple) else state
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), numbers
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two samples or batches are the same to the bit."""
+    these, spec = pytree.tree_flatten(one)
+    those, same = pytree.tree_flatten(other)
+    if spec != same:
+        return False
+    return all(_same(a, b) for a, b in zip(these, those, strict=True))
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    try:
+        return bool(one == other)
+    except Exception:  # arrays, or whatever compares in its own way
+        return bool(repr(one) == repr(other))

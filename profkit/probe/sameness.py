@@ -1,0 +1,75 @@
+"""Checksums of the first batches and the first losses of a training, to hold two runs together."""
+
+import math
+import zlib
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from .replacements import Function, Replacements
+
+
+class Sameness:
+    """Notes the first batches and losses of a program.
+
+    Args:
+        most: how many of each.
+
+    Attributes:
+        batches: a checksum of each batch; loaders all together, in the order of requests.
+        losses: what `backward` was called on.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.batches: list[int] = []
+        self.losses: list[float | None] = []
+
+    def install(self, hooks: Replacements) -> None:
+        """Note from now on."""
+        from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+        hooks.replace(_BaseDataLoaderIter, "__next__", self._next)
+        hooks.replace(torch.Tensor, "backward", self._backward)
+
+    def _next(self, original: Function) -> Function:
+        def fetch(iterator: Any) -> Any:
+            batch = original(iterator)
+            if len(self.batches) < self._most:
+                self.batches.append(checksum(batch))
+            return batch
+
+        return fetch
+
+    def _backward(self, original: Function) -> Function:
+        def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            if len(self.losses) < self._most:
+                self.losses.append(_number(tensor))
+            return original(tensor, *args, **kwargs)
+
+        return backward
+
+
+def checksum(batch: Any) -> int:
+    """Of all that a batch holds: equal batches have the same one in every process."""
+    found = 0
+    for leaf in pytree.tree_leaves(batch):
+        if isinstance(leaf, torch.Tensor):
+            whole = leaf.detach().cpu().contiguous()
+            content = whole.reshape(-1).view(torch.uint8).numpy().tobytes()
+            found = zlib.crc32(f"{leaf.dtype} {tuple(leaf.shape)}".encode(), found)
+        elif hasattr(leaf, "tobytes"):
+            content = leaf.tobytes()
+        else:
+            content = repr(leaf).encode("utf-8", "replace")
+        found = zlib.crc32(content, found)
+    return found
+
+
+def _number(tensor: torch.Tensor) -> float | None:
+    try:
+        value = float(tensor.detach())
+    except (RuntimeError, ValueError, TypeError):  # no single number
+        return None
+    return value if math.isfinite(value) else None

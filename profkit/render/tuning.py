@@ -1,0 +1,165 @@
+"""TuneFindings -> a terminal, Markdown, JSON."""
+
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from ..schema.prediction import Prediction
+from ..schema.tuning import TUNE_SCHEMA, Gain, Trial, TuneFindings
+from .markdown import markdown_table, safe, safe_code
+from .tables import Table
+from .terminal import print_line, print_table
+from .units import ABSENT, milliseconds, one_line, plural, significant, times
+from .wording import hardware_line, versions_line
+
+_LONGEST = 400
+
+
+def trial_table(found: TuneFindings) -> Table:
+    """The trials, best first: predicted and measured side by side."""
+    rows = [
+        (
+            one_line(trial.name, 70),
+            _predicted(trial.predicted),
+            _measured(trial),
+            outcome(trial),
+        )
+        for trial in found.trials
+    ]
+    return Table(
+        title=f"Fixes tried on {one_line(found.command, 60)}, {milliseconds(found.step_ns)} ms a "
+        "step as it is",
+        head=("fix", "predicted", "measured (95 %)", "outcome"),
+        rows=tuple(rows),
+        numbers=(False, True, True, False),
+        note=f"The program was started {plural(found.runs, 'time')}; {found.wall_s:.0f} of "
+        f"{found.budget_s:.0f} s were spent.",
+    )
+
+
+def outcome(trial: Trial) -> str:
+    """What became of a trial, in words."""
+    words = trial.gain.value
+    if trial.gain in (Gain.FAILED, Gain.LEFT):
+        return f"{words}: {one_line(trial.reason or '', 120)}"
+    if trial.same is not True:
+        why = f": {one_line(trial.reason, 120)}" if trial.reason else ""
+        return f"{words}, not verified{why}"
+    return f"{words}, proven" if trial.gain is Gain.FASTER else words
+
+
+def tune_sentence(found: TuneFindings) -> str:
+    """The result in one sentence."""
+    best = found.best
+    if best is None or best.speedup is None:
+        return "no fix is proven to make it faster"
+    return f"{one_line(best.name, 120)} makes it {times(best.speedup)} faster, proven"
+
+
+def recipe(found: TuneFindings) -> tuple[str, ...]:
+    """The lines to change, for the best that is proven."""
+    best = found.best
+    if best is None:
+        return ()
+    lines: list[str] = []
+    for fix in best.fixes:
+        lines += [f"# {fix.name}: {fix.helps}", *fix.recipe]
+    return tuple(lines)
+
+
+def print_tuning(found: TuneFindings, console: Console) -> None:
+    """Print the result."""
+    print_table(console, trial_table(found))
+    for gap in found.gaps:
+        print_line(console, "gap", one_line(gap, _LONGEST))
+    for text in _notes(found):
+        print_line(console, "note", text)
+    console.print()
+    print_line(console, "result", tune_sentence(found), "bold")
+    for line in recipe(found):
+        print_line(console, "  recipe", line)
+
+
+def render_tuning_markdown(found: TuneFindings) -> str:
+    """The result as Markdown."""
+    lines = ["# profkit tune", "", f"**{safe(tune_sentence(found), _LONGEST)}**", ""]
+    if lines_to_change := recipe(found):
+        lines += ["```python", *(safe_code(line) for line in lines_to_change), "```", ""]
+    lines += markdown_table(trial_table(found))
+    lines += ["## How it was measured", ""]
+    lines += [f"- program: `{safe_code(found.command)}`"]
+    lines += [f"- hardware: {safe(hardware_line(found.environment, found.device), _LONGEST)}"]
+    lines += [f"- versions: {safe(versions_line(found.environment), _LONGEST)}"]
+    lines += [f"- {safe(text, _LONGEST)}" for text in _notes(found)]
+    lines += ["", "## Gaps", ""]
+    lines += [f"- {safe(gap, _LONGEST)}" for gap in found.gaps] or ["- none"]
+    return "\n".join([*lines, ""])
+
+
+def render_tuning_json(found: TuneFindings) -> str:
+    """The findings as indented JSON; unrounded, null for what was not measured."""
+    content = {
+        "schema": TUNE_SCHEMA,
+        "command": found.command,
+        "sentence": tune_sentence(found),
+        "step_ns": found.step_ns,
+        "trials": [_trial(one) for one in found.trials],
+        "recipe": recipe(found),
+        "environment": found.environment,
+        "device": found.device,
+        "loader": found.loader,
+        "runs": found.runs,
+        "wall_s": found.wall_s,
+        "budget_s": found.budget_s,
+        "gaps": found.gaps,
+    }
+    return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
+
+
+def _notes(found: TuneFindings) -> list[str]:
+    best = found.best
+    return [] if best is None else [one_line(text, _LONGEST) for text in best.notes]
+
+
+def _predicted(answer: Prediction | None) -> str:
+    if answer is None:
+        return ABSENT
+    if answer.speedup is not None:
+        return times(answer.speedup).replace("95 % interval ", "")
+    return ABSENT if answer.bound is None else f"at most {significant(answer.bound)}×"
+
+
+def _measured(trial: Trial) -> str:
+    if trial.speedup is None:
+        return ABSENT
+    return times(trial.speedup).replace("95 % interval ", "")
+
+
+def _trial(trial: Trial) -> dict[str, Any]:
+    speedup, answer = trial.speedup, trial.predicted
+    known = speedup is not None and speedup.low is not None
+    return {
+        "name": trial.name,
+        "fixes": [{**asdict(fix), "knob": fix.knob.value, "same": fix.same.value}
+                  for fix in trial.fixes],
+        "outcome": trial.gain.value,
+        "proven": trial.is_proven,
+        "same": trial.same,
+        "speedup": None if speedup is None else speedup.value,
+        "speedup_interval": [speedup.low, speedup.high] if known and speedup else None,
+        "predicted": None
+        if answer is None
+        else {
+            "speedup": None if answer.speedup is None else answer.speedup.value,
+            "speedup_interval": None
+            if answer.speedup is None
+            else [answer.speedup.low, answer.speedup.high],
+            "bound": answer.bound,
+            "reason": answer.reason,
+        },
+        "reason": trial.reason,
+        "notes": trial.notes,
+        "measured_s": trial.measured_s,
+    }

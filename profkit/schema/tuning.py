@@ -1,0 +1,92 @@
+"""What tuning found: fixes, what was predicted of them, and what they gave."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .estimate import Estimate
+from .fix import Fix
+from .prediction import Prediction
+from .run import Environment, LoaderFacts
+
+TUNE_SCHEMA = 1
+"""Version of the JSON. History: 1, the first one (2026-11)."""
+
+
+class Gain(Enum):
+    """What a trial showed."""
+
+    FASTER = "faster"
+    SLOWER = "slower"
+    EQUAL = "no difference"
+    """Nearer to the base than what would be worth a change."""
+    UNCLEAR = "unclear"
+    """The interval holds both."""
+    FAILED = "failed"
+    """It could not be applied, or the program did not run with it."""
+    LEFT = "not tried"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A fix, or several together.
+
+    Attributes:
+        fixes: one or more.
+        predicted: None for combinations, and where nobody asked.
+        speedup: measured; None where it was not.
+        gain: what that means.
+        same: whether what must stay equal did; None where that is not known.
+        reason: why it failed, was not tried, or is not verified.
+        notes: sentences from the instances.
+        measured_s: that it took, start-up included.
+    """
+
+    fixes: tuple[Fix, ...]
+    predicted: Prediction | None
+    speedup: Estimate | None
+    gain: Gain
+    same: bool | None = None
+    reason: str | None = None
+    notes: tuple[str, ...] = ()
+    measured_s: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """All fixes in words."""
+        return " + ".join(fix.name for fix in self.fixes)
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether it is surely faster, and gives what it must."""
+        return self.gain is Gain.FASTER and self.same is True
+
+
+@dataclass(frozen=True, slots=True)
+class TuneFindings:
+    """The result of tuning.
+
+    Attributes:
+        command: the program, fit for a report.
+        step_ns: mean step as it is.
+        environment, device, loader: of the program as it is.
+        trials: best first.
+        runs: how often the program was started.
+        wall_s, budget_s: time spent, and what there was.
+        gaps: sentences.
+    """
+
+    command: str
+    step_ns: float
+    environment: Environment
+    device: str | None
+    loader: LoaderFacts | None
+    trials: tuple[Trial, ...]
+    runs: int
+    wall_s: float
+    budget_s: float
+    gaps: tuple[str, ...] = ()
+
+    @property
+    def best(self) -> Trial | None:
+        """The fastest that is proven."""
+        return next((trial for trial in self.trials if trial.is_proven), None)

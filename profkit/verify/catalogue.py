@@ -1,0 +1,253 @@
+"""The fixes that profkit can apply itself: each a declared change, for a program as it is."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..schema.fix import Fix, Knob, Same
+from ..schema.paced import InstanceFacts
+from ..schema.stage import Stage
+
+LOW_PRECISION_TOLERANCE = 0.05
+"""Of the loss under bf16: 8 bits of mantissa, and the steps that follow from it."""
+REORDERED_TOLERANCE = 1e-3
+"""Of the loss where sums are taken in another order: layouts, fused kernels, compilers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What decides which fixes a program can have.
+
+    Attributes:
+        facts: of an instance of it as it is.
+        cores: that it may use.
+        stage_ns: what each stage takes in its step; None for one that was never seen.
+    """
+
+    facts: InstanceFacts
+    cores: int
+    stage_ns: dict[Stage, float | None]
+
+    @property
+    def workers(self) -> int | None:
+        """Loader workers; None where no DataLoader feeds the training."""
+        loader = self.facts.loader
+        return None if loader is None else loader.num_workers
+
+    @property
+    def is_on_gpu(self) -> bool:
+        return self.facts.device not in (None, "cpu")
+
+
+def candidates(ground: Ground) -> tuple[Fix, ...]:
+    """The fixes that could do something for a program."""
+    found: list[Fix] = []
+    for make in _MAKERS:
+        found += make(ground)
+    return tuple(found)
+
+
+def _data(ground: Ground) -> list[Fix]:
+    if ground.workers is None:
+        return []
+    return [
+        Fix(
+            name="data in memory",
+            knob=Knob.DATA,
+            helps="samples do not depend on chance, and all of them fit decoded",
+            recipe=(
+                "whole = collate_fn([dataset[i] for i in range(len(dataset))])  # once",
+                "for rows in batch_sampler:  # in place of the DataLoader's batches",
+                "    batch = [column[rows] for column in whole]",
+            ),
+            source="the same batches, checked to the bit before and while it is measured",
+        )
+    ]
+
+
+def _workers(ground: Ground) -> list[Fix]:
+    now = ground.workers
+    if now is None:
+        return []
+    counts = sorted({0, 1, 2, max(1, ground.cores // 2), max(1, ground.cores)} - {now})
+    return [
+        Fix(
+            name="no workers" if not count else f"{count} worker{'s' * (count > 1)}",
+            knob=Knob.WORKERS,
+            value=count,
+            helps="making a batch takes long, and cores are idle"
+            if count > now
+            else "workers take the cores that the model needs",
+            recipe=(f"DataLoader(..., num_workers={count})",),
+            source="torch.utils.data.DataLoader",
+        )
+        for count in counts
+    ]
+
+
+def _queue(ground: Ground) -> list[Fix]:
+    loader = ground.facts.loader
+    if loader is None or not loader.num_workers:
+        return []
+    ahead = 2 * (loader.prefetch_factor or 2)
+    return [
+        Fix(
+            name=f"prefetch {ahead}",
+            knob=Knob.PREFETCH,
+            value=ahead,
+            helps="batches differ in what they cost",
+            recipe=(f"DataLoader(..., prefetch_factor={ahead})",),
+            source="torch.utils.data.DataLoader",
+        ),
+        Fix(
+            name="persistent workers",
+            knob=Knob.PERSISTENT,
+            value=True,
+            helps="epochs are short beside the start of workers",
+            recipe=("DataLoader(..., persistent_workers=True)",),
+            source="torch.utils.data.DataLoader",
+        ),
+    ]
+
+
+def _pinned(ground: Ground) -> list[Fix]:
+    if not ground.is_on_gpu or ground.workers is None:
+        return []
+    return [
+        Fix(
+            name="pinned memory",
+            knob=Knob.PIN,
+            value=True,
+            helps="copies to the device take long",
+            recipe=("DataLoader(..., pin_memory=True)", "x = x.to(device, non_blocking=True)"),
+            source="torch.utils.data.DataLoader",
+        )
+    ]
+
+
+def _threads(ground: Ground) -> list[Fix]:
+    if ground.is_on_gpu:
+        return []
+    now = ground.facts.environment.intra_op_threads
+    counts = sorted({1, max(1, ground.cores // 2), ground.cores} - {now})
+    return [
+        Fix(
+            name=f"{count} intra-op thread{'s' * (count > 1)}",
+            knob=Knob.THREADS,
+            value=count,
+            helps="loader workers and the model want more cores than there are, or fewer than "
+            "there are",
+            same=Same.BATCHES,
+            tolerance=REORDERED_TOLERANCE,
+            recipe=(f"torch.set_num_threads({count})",),
+            source="torch.set_num_threads",
+        )
+        for count in counts
+    ]
+
+
+def _model(ground: Ground) -> list[Fix]:
+    return [
+        Fix(
+            name="bf16 autocast",
+            knob=Knob.PRECISION,
+            value="bfloat16",
+            helps="the model computes, and the processor has instructions for bf16",
+            same=Same.BATCHES,
+            tolerance=LOW_PRECISION_TOLERANCE,
+            recipe=(
+                f'with torch.autocast("{ground.facts.device or "cpu"}", torch.bfloat16):',
+                "    out = model(x)",
+                "loss = loss_fn(out.float(), y)",
+            ),
+            source="torch.autocast",
+        ),
+        Fix(
+            name="channels_last",
+            knob=Knob.LAYOUT,
+            helps="the model is made of convolutions",
+            same=Same.BATCHES,
+            tolerance=REORDERED_TOLERANCE,
+            recipe=(
+                "model = model.to(memory_format=torch.channels_last)",
+                "x = x.contiguous(memory_format=torch.channels_last)",
+            ),
+            source="torch.channels_last",
+        ),
+        Fix(
+            name="torch.compile",
+            knob=Knob.COMPILER,
+            helps="the model has many small operations",
+            same=Same.BATCHES,
+            tolerance=REORDERED_TOLERANCE,
+            recipe=("model.compile()",),
+            source="torch.nn.Module.compile",
+        ),
+    ]
+
+
+def _optimizer(ground: Ground) -> list[Fix]:
+    if ground.stage_ns.get(Stage.OPTIMIZER) is None:
+        return []
+    fixes = [
+        Fix(
+            name=f"{kind} optimizer",
+            knob=Knob.OPTIMIZER,
+            value=kind,
+            helps="the optimizer holds much of the step, or has many small parameters",
+            same=Same.BATCHES,
+            tolerance=REORDERED_TOLERANCE,
+            recipe=(f"optimizer = Adam(..., {kind}=True)  # or whichever it is",),
+            source="torch.optim",
+        )
+        for kind in ("fused", "foreach")
+    ]
+    fixes.append(
+        Fix(
+            name="zero_grad(set_to_none=True)",
+            knob=Knob.GRADIENTS,
+            value=True,
+            helps="gradients are filled with zeros",
+            recipe=("optimizer.zero_grad(set_to_none=True)",),
+            source="torch.optim.Optimizer.zero_grad",
+        )
+    )
+    return fixes
+
+
+def _gpu(ground: Ground) -> list[Fix]:
+    if not ground.is_on_gpu:
+        return []
+    return [
+        Fix(
+            name="cuDNN benchmark",
+            knob=Knob.CUDNN,
+            value=True,
+            helps="convolutions have the same shapes in every step",
+            same=Same.BATCHES,
+            tolerance=REORDERED_TOLERANCE,
+            recipe=("torch.backends.cudnn.benchmark = True",),
+            source="torch.backends.cudnn",
+        ),
+        Fix(
+            name="TF32",
+            knob=Knob.TF32,
+            value=True,
+            helps="the model multiplies matrices in float32",
+            same=Same.BATCHES,
+            tolerance=LOW_PRECISION_TOLERANCE,
+            recipe=('torch.set_float32_matmul_precision("high")',),
+            source="torch.set_float32_matmul_precision",
+        ),
+    ]
+
+
+_MAKERS: tuple[Callable[[Ground], list[Fix]], ...] = (
+    _data,
+    _workers,
+    _queue,
+    _pinned,
+    _threads,
+    _model,
+    _optimizer,
+    _gpu,
+)

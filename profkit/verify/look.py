@@ -1,0 +1,111 @@
+"""A short observed run of a program as it is: what predictions start from."""
+
+import os
+import subprocess
+import time
+from pathlib import Path
+
+from ..analyze.course import Course, course_of
+from ..analyze.what_if import LEAST_BATCHES, Machine, predict
+from ..errors import ProfkitError
+from ..schema.fix import Fix, Knob
+from ..schema.prediction import Change, Prediction, Question
+from ..scripts.start import run_command
+from ..store.loader_record import read_loader_record
+from ..store.records import read_run
+from .places import Place
+from .repository import OF_A_HOOK
+
+WARMUP_STEPS = 10
+LOOK_STEPS = 200
+"""Steps to look at, at most; fewer where the time is up."""
+_CHANGES = {Knob.DATA: Change.MEMORY, Knob.WORKERS: Change.WORKERS, Knob.PREFETCH: Change.PREFETCH}
+
+
+class Look:
+    """What a program's own steps tell of fixes.
+
+    Args:
+        course: its batches; None where it could not be looked at.
+        machine: that it runs on.
+        gap: why not.
+    """
+
+    def __init__(self, course: Course | None, machine: Machine, gap: str | None = None) -> None:
+        self._course = course
+        self._machine = machine
+        self.gap = gap
+
+    def predict(self, fix: Fix) -> Prediction | None:
+        """What a fix promises; None where nothing is known of the program."""
+        if self._course is None:
+            return None
+        change = _CHANGES.get(fix.knob)
+        question = (
+            Question(Change.TRY, fix.name)
+            if change is None
+            else Question(change, amount=float(fix.value or 0))
+        )
+        (answer,) = predict("", self._course, self._machine, [question]).answers
+        return answer
+
+
+def look_at(place: Place, run: Path, log: Path, limit_s: float, cores: int) -> Look:
+    """Run a program observed, for some steps.
+
+    Args:
+        place: where.
+        run: run directory to write.
+        log: file for what it prints.
+        limit_s: for all of it; then it is ended, and what there is by then counts.
+        cores: that it may use.
+    """
+    options = ["--quiet", "--stop", "--steps", str(LOOK_STEPS), "--warmup", str(WARMUP_STEPS)]
+    options += ["--out", str(run)]
+    environment = {
+        **{key: value for key, value in os.environ.items() if key not in OF_A_HOOK},
+        **place.environment,
+    }
+    began = time.monotonic()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            run_command(options, place.target),
+            cwd=place.directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            process.wait(max(0.1, limit_s - (time.monotonic() - began)))
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            _end(process)
+    machine = Machine(cores, None)
+    try:
+        record = read_run(run)
+        machine = Machine(cores, record.manifest.environment.intra_op_threads)
+        course = course_of(record, read_loader_record(run))
+    except ProfkitError as error:
+        return Look(None, machine, f"nothing could be predicted: {error}")
+    if len(course) < LEAST_BATCHES:
+        gap = f"nothing could be predicted: {len(course)} steps counted, {LEAST_BATCHES} are needed"
+        return Look(None, machine, gap)
+    return Look(course, machine)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End what is left of it, its loader workers as well."""
+    import signal
+    from contextlib import suppress
+
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(2.0)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
