@@ -21,6 +21,7 @@ from .breakdown import active_rows
 from .loader_costs import of_loader, producer_cost
 from .loader_model import Batches, Times
 
+_HANDING = (PartKind.SERIALISE, PartKind.TRANSFER)
 _DATA = STAGES.index(Stage.DATALOADER)
 
 
@@ -51,16 +52,16 @@ class Course:
     def __len__(self) -> int:
         return int(self.steps_ns.size)
 
-    def making_share(self, name: str) -> float | None:
-        """Part of fetching and collating that a named part holds; None if there is none."""
-        handing = (PartKind.SERIALISE, PartKind.TRANSFER)
-        making = sum(part.batch_ns for part in self.parts if part.kind not in handing)
-        held = [
-            part.batch_ns
-            for part in self.parts
-            if part.kind not in handing and name in (part.name, part.kind.value)
-        ]
-        return sum(held) / making if held and making > 0 else None
+    def share(self, name: str, *, handing: bool) -> float | None:
+        """Part that a named one holds of making a batch, or of handing it over.
+
+        Returns:
+            None if it has none of that name.
+        """
+        parts = [part for part in self.parts if (part.kind in _HANDING) == handing]
+        whole = sum(part.batch_ns for part in parts)
+        held = [part.batch_ns for part in parts if name in (part.name, part.kind.value)]
+        return sum(held) / whole if held and whole > 0 else None
 
 
 def course_of(run: RunRecord, loader: LoaderRecord | None) -> Course:

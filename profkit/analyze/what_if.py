@@ -217,10 +217,7 @@ def _part(course: Course, machine: Machine, question: Question) -> _Changed:
             raise Refusal(f"{stage.label} was not observed in this run")
         batches = replace(batches, using=batches.using - question.amount * taken)
     else:
-        share = course.making_share(question.name)
-        if share is None:
-            raise Refusal(f"no part of a batch's cost is called {question.name!r}")
-        batches = replace(batches, making=batches.making * (1 - question.amount * share))
+        batches = _without_part(course, question)
     if course.workers is None:
         if stage is not Stage.DATALOADER:
             raise Refusal(
@@ -230,6 +227,19 @@ def _part(course: Course, machine: Machine, question: Question) -> _Changed:
             )
         return _Changed(batches, 0, 0, False)
     return _Changed(batches, course.workers, course.prefetch, course.pins)
+
+
+def _without_part(course: Course, question: Question) -> Batches:
+    batches = course.batches
+    making = course.share(question.name, handing=False)
+    handing = course.share(question.name, handing=True)
+    if making is None and handing is None:
+        raise Refusal(f"no part of a batch's cost is called {question.name!r}")
+    return replace(
+        batches,
+        making=batches.making * (1 - question.amount * (making or 0.0)),
+        handing=batches.handing * (1 - question.amount * (handing or 0.0)),
+    )
 
 
 def _memory(course: Course, machine: Machine, question: Question) -> _Changed:

@@ -93,7 +93,7 @@ def fight(
     try:
         _start(launch, instances, running, starting, deadline, show)
         met([running[row] for row in range(instances)])
-        return _take_turns(launch, versions, running, deadline, seed, is_clear, show)
+        return take_turns(launch, versions, running, deadline, seed, is_clear, show)
     finally:
         end_all(list(running.values()))
 
@@ -144,7 +144,7 @@ def _warm(instance: Instance, deadline: float) -> None:
         ) from None
 
 
-def _take_turns(
+def take_turns(
     launch: Callable[[int], Launch],
     versions: int,
     running: dict[int, Instance],
@@ -153,6 +153,12 @@ def _take_turns(
     is_clear: Callable[[Duel], bool],
     show: Callable[[str, float], None],
 ) -> Duel:
+    """The same with instances that run already, and go on afterwards.
+
+    Args:
+        launch, versions, deadline, seed, is_clear, show: see `fight`.
+        running: warm instances by number; those that end by themselves are replaced in it.
+    """
     chance = random.Random(seed)
     duel = Duel()
     workers = [_workers(running[row]) for row in range(len(running))]

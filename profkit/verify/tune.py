@@ -25,14 +25,14 @@ from ..schema.stage import STAGES, Stage
 from ..schema.tuning import Gain, Trial, TuneFindings
 from ..scripts.target import Target
 from .catalogue import Ground, candidates
-from .duel import block_steps
+from .duel import block_steps, take_turns
 from .equivalence import Likeness, compare_bases, compare_fixed
 from .instance import GoneError, Instance, LateError, Launch, end_all
 from .leftovers import own_prefix
 from .look import Look, look_at
 from .places import Place, VersionOrder, VersionPlaces, places
 from .repository import OF_A_HOOK
-from .trial import WORTH_LOG, measure
+from .trial import WORTH_LOG, is_clear, ratio_of
 
 PAIRS = 2
 """Instances of the program as it is, and of it with a fix."""
@@ -49,6 +49,7 @@ HANG_S = 60.0
 """Until an instance with a fix must be warm, at most: decoding and compiling take long."""
 MOST_COMBINED = 4
 _SEED = 1
+_AS_IT_IS = (FixOrder(watched=WATCHED), "the program as it is")
 _MODEL = (Stage.FORWARD, Stage.BACKWARD)
 _SHORTENED = {
     Knob.PRECISION: _MODEL,
@@ -169,7 +170,7 @@ class _Search:
         instances: list[Instance] = []
         try:
             for _ in range(PAIRS):
-                instances.append(self._start(FixOrder(watched=WATCHED), "the program as it is"))
+                instances.append(Instance(self._launch(*_AS_IT_IS)))
             for one in instances:
                 one.wait_until_warm(self._deadline)
             facts = [one.facts for one in instances if one.facts is not None]
@@ -250,16 +251,20 @@ class _Search:
         name = " + ".join(fix.name for fix in fixes)
         self._tell(f"{name}: starting")
         settings = {fix.knob.value: fix.value for fix in fixes}
-        order = FixOrder(settings, base.fixes.loader, WATCHED)
-        instances: list[Instance] = []
+        fixed = (FixOrder(settings, base.fixes.loader, WATCHED), name)
+        running = dict(zip(range(0, 2 * PAIRS, 2), base.instances, strict=True))
         found = Trial(fixes, None, None, Gain.FAILED)
+
+        def launch(row: int) -> Launch:
+            return self._launch(*(fixed if row % 2 else _AS_IT_IS))
+
         try:
-            for _ in range(PAIRS):
-                instances.append(self._start(order, name))
+            for row in range(1, 2 * PAIRS, 2):
+                running[row] = Instance(launch(row))
             until = min(self._deadline, time.monotonic() + HANG_S)
-            for one in instances:
-                one.wait_until_warm(until)
-            seen = instances[0].facts
+            for row in range(1, 2 * PAIRS, 2):
+                running[row].wait_until_warm(until)
+            seen = running[1].facts
             assert seen is not None  # it is warm
             assert seen.fixes is not None  # it was told to
             if seen.fixes.failures:
@@ -269,9 +274,16 @@ class _Search:
             if likeness.same is True:
                 likeness = compare_fixed(base.fixes, seen.fixes, fixes)
             until = min(self._deadline, time.monotonic() + SLOT_S)
-            ratio, _ = measure(
-                base.instances, instances, until, _SEED, lambda what: self._tell(f"{name}: {what}")
+            duel = take_turns(
+                launch,
+                2,
+                running,
+                until,
+                _SEED,
+                is_clear,
+                lambda what, _: self._tell(f"{name}: {what}"),
             )
+            ratio = ratio_of(duel)
             found = replace(found, notes=seen.fixes.notes, same=likeness.same)
             if ratio is None:
                 return replace(found, gain=Gain.UNCLEAR, reason="the budget was spent")
@@ -284,7 +296,7 @@ class _Search:
                 reason=likeness.reason,
                 measured_s=time.monotonic() - began,
             )
-        except GoneError as gone:
+        except (GoneError, InputError) as gone:
             return replace(found, reason=str(gone), measured_s=time.monotonic() - began)
         except LateError:
             spent = time.monotonic() >= self._deadline
@@ -292,12 +304,13 @@ class _Search:
             gain = Gain.LEFT if spent else Gain.FAILED
             return replace(found, gain=gain, reason=reason, measured_s=time.monotonic() - began)
         finally:
-            end_all(instances)
+            # Those of the base may be others by now.
+            base.instances = [running[row] for row in range(0, 2 * PAIRS, 2)]
+            end_all([one for row, one in running.items() if row % 2])
 
-    def _start(self, fixes: FixOrder, name: str) -> Instance:
+    def _launch(self, fixes: FixOrder, name: str) -> Launch:
         self._runs += 1
-        log = self._logs / str(self._runs)
-        return Instance(_launch(self._place(), log, name, fixes))
+        return _launch(self._place(), self._logs / str(self._runs), name, fixes)
 
     def _place(self) -> Place:
         return self._unused.pop(0) if self._unused else self._version.another()

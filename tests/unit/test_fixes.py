@@ -1,0 +1,254 @@
+"""Fixes, applied to small trainings in this process: what changes, and what must not."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from profkit.probe.fixes import AppliedFixes
+from profkit.probe.memory_data import MemoryData, NotSameError
+from profkit.probe.replacements import Replacements
+from profkit.probe.sameness import checksum
+from profkit.schema.fix import Fix, FixFacts, FixOrder, Knob, Same
+from profkit.verify.equivalence import compare_bases, compare_fixed
+
+SITE = "fixes_site.py"
+CODE = "def make(kind, *args, **kwargs):\n    return kind(*args, **kwargs)\n"
+
+
+class Squares(Dataset[Any]):
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, i: int) -> Any:
+        return torch.full((1, 4, 4), float(i * i)), i % 3
+
+
+@contextmanager
+def fixed(settings: dict[str, Any], watched: int = 4) -> Iterator[AppliedFixes]:
+    hooks = Replacements()
+    applied = AppliedFixes(FixOrder(settings, loader=f"{SITE}:2", watched=watched))
+    applied.install(hooks)
+    try:
+        yield applied
+    finally:
+        hooks.put_back()
+
+
+@pytest.fixture(scope="module")
+def make() -> Any:
+    """Makes things in a file of the user's."""
+    space: dict[str, Any] = {"__name__": "user"}
+    exec(compile(CODE, SITE, "exec"), space)
+    return space["make"]
+
+
+def train(make: Any, dataset: Any, steps: int = 4, **loading: Any) -> tuple[Any, list[Any]]:
+    """A short training: the loader, and its batches."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(8, 3))
+    optimizer = torch.optim.Adam(model.parameters())
+    loader = make(DataLoader, dataset, batch_size=4, shuffle=True, **loading)
+    batches = []
+    for x, y in loader:
+        batches.append((x, y))
+        loss = nn.functional.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if len(batches) == steps:
+            break
+    return loader, batches
+
+
+def facts(make: Any, settings: dict[str, Any], dataset: Any = None, **loading: Any) -> FixFacts:
+    with fixed(settings) as applied:
+        loader, _ = train(make, Squares() if dataset is None else dataset, **loading)
+        return applied.facts(applied.number_of(loader))
+
+
+def test_without_any_the_training_is_watched(make: Any) -> None:
+    one, other = facts(make, {}), facts(make, {})
+    assert (len(one.batches), len(one.losses), one.failures) == (4, 4, {})
+    assert one == other
+    assert one.loader == f"{SITE}:2"
+    assert compare_bases(one, other).same is True
+
+
+def test_in_memory_the_batches_are_the_same_to_the_bit(make: Any) -> None:
+    base = facts(make, {})
+    kept = facts(make, {Knob.DATA.value: None})
+    assert kept.failures == {}
+    assert "decoding the data once took" in kept.notes[0]
+    assert (kept.batches, kept.losses) == (base.batches, base.losses)
+
+
+def test_in_memory_nothing_is_decoded_again(make: Any) -> None:
+    class Counted(Squares):
+        calls = 0
+
+        def __getitem__(self, i: int) -> Any:
+            Counted.calls += 1
+            return super().__getitem__(i)
+
+    with fixed({Knob.DATA.value: None}):
+        loader, _ = train(make, Counted(), steps=1)
+        decoded = Counted.calls
+        for _ in range(3):
+            assert len(list(loader)) == 5
+    assert Counted.calls == decoded
+
+
+class Drawn(Squares):
+    def __getitem__(self, i: int) -> Any:
+        return torch.rand(1, 4, 4), 0
+
+
+class Ragged(Squares):
+    def __getitem__(self, i: int) -> Any:
+        return torch.zeros(1, 4, 4), {"name": str(i)}
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter([(torch.zeros(1, 4, 4), 0)] * 16)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "reason"),
+    [
+        (Drawn(), "drawn by chance"),
+        (Ragged(), "not made of tensors"),
+        (Stream(), "has no length"),
+    ],
+)
+def test_what_cannot_be_kept_in_memory_says_why(dataset: Any, reason: str) -> None:
+    collate = torch.utils.data.default_collate
+    with pytest.raises(NotSameError, match=reason):
+        MemoryData(dataset, collate, most_bytes=1 << 30, deadline=float("inf"))
+
+
+def test_too_much_or_too_slow_is_refused() -> None:
+    collate = torch.utils.data.default_collate
+    with pytest.raises(NotSameError, match="more than the"):
+        MemoryData(Squares(), collate, most_bytes=100, deadline=float("inf"))
+    with pytest.raises(NotSameError, match="takes too long"):
+        MemoryData(Squares(), collate, most_bytes=1 << 30, deadline=0.0)
+
+
+def test_a_loaders_knobs_are_turned_where_it_is_made(make: Any) -> None:
+    settings = {Knob.WORKERS.value: 2, Knob.PREFETCH.value: 3, Knob.PERSISTENT.value: True}
+    with fixed(settings):
+        changed = make(DataLoader, Squares(), 4)
+        other = DataLoader(Squares(), batch_size=4)
+    assert (changed.num_workers, changed.prefetch_factor, changed.persistent_workers) == (2, 3, True)
+    assert (other.num_workers, changed.batch_size) == (0, 4)
+    with fixed({Knob.WORKERS.value: 0}):
+        alone = make(DataLoader, Squares(), num_workers=2, persistent_workers=True, timeout=5)
+    assert (alone.num_workers, alone.persistent_workers, alone.timeout) == (0, False, 0)
+
+
+@pytest.mark.parametrize("kind", ["fused", "foreach"])
+def test_optimizers_take_another_implementation(make: Any, kind: str) -> None:
+    base, found = facts(make, {}), facts(make, {Knob.OPTIMIZER.value: kind})
+    assert found.failures == {}
+    fix = Fix("", Knob.OPTIMIZER, same=Same.BATCHES, tolerance=1e-3)
+    assert compare_fixed(base, found, (fix,)).same is True
+    with fixed({Knob.OPTIMIZER.value: kind}):
+        optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1)
+    assert optimizer.defaults[kind] is True
+
+
+def test_gradients_go_in_place_of_being_zeroed() -> None:
+    with fixed({Knob.GRADIENTS.value: True}):
+        model = nn.Linear(2, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        model(torch.zeros(1, 2)).sum().backward()
+        optimizer.zero_grad(set_to_none=False)
+        assert model.weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("knob", "tolerance"),
+    [(Knob.PRECISION, 0.05), (Knob.LAYOUT, 1e-3)],
+)
+def test_the_model_computes_otherwise_with_nearly_the_same_losses(
+    make: Any, knob: Knob, tolerance: float
+) -> None:
+    base, found = facts(make, {}), facts(make, {knob.value: "bfloat16"})
+    assert found.failures == {}
+    assert found.batches == base.batches
+    assert (found.losses != base.losses) or knob is Knob.LAYOUT
+    fix = Fix("", knob, same=Same.BATCHES, tolerance=tolerance)
+    assert compare_fixed(base, found, (fix,)).same is True
+
+
+def test_what_a_model_gives_is_float_again() -> None:
+    seen: list[torch.dtype] = []
+
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(2, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y: torch.Tensor = self.linear(x)
+            seen.append(y.dtype)
+            return y
+
+    with fixed({Knob.PRECISION.value: "bfloat16"}):
+        found = Net()(torch.zeros(1, 2))
+    assert (seen, found.dtype) == ([torch.bfloat16], torch.float32)
+
+
+def test_threads_stay_as_they_are_set() -> None:
+    before = torch.get_num_threads()
+    try:
+        with fixed({Knob.THREADS.value: 1}):
+            torch.set_num_threads(before + 1)
+            assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+# Sameness
+
+
+def test_a_loss_beyond_the_tolerance_is_told() -> None:
+    base = FixFacts({}, (1, 2), (1.0, 2.0), None)
+    fix = Fix("", Knob.PRECISION, same=Same.BATCHES, tolerance=0.05)
+    assert compare_fixed(base, FixFacts({}, (1, 2), (1.0, 2.04), None), (fix,)).same is True
+    far = compare_fixed(base, FixFacts({}, (1, 2), (1.0, 2.4), None), (fix,))
+    assert far.same is False
+    assert "up to 20 %" in (far.reason or "")
+    exact = Fix("", Knob.WORKERS)
+    assert compare_fixed(base, FixFacts({}, (1, 2), (1.0, 2.0001), None), (exact,)).same is False
+
+
+def test_other_batches_are_told() -> None:
+    base = FixFacts({}, (1, 2), (1.0, 2.0), None)
+    found = compare_fixed(base, FixFacts({}, (1, 3), (1.0, 2.0), None), (Fix("", Knob.DATA),))
+    assert (found.same, found.reason) == (
+        False,
+        "its batches differ from those of the program as it is",
+    )
+
+
+def test_a_program_that_differs_from_run_to_run_cannot_be_verified() -> None:
+    one, other = FixFacts({}, (1,), (1.0,), None), FixFacts({}, (1,), (1.5,), None)
+    found = compare_bases(one, other)
+    assert found.same is None
+    assert "seed it" in (found.reason or "")
+
+
+def test_equal_batches_have_one_checksum() -> None:
+    x = torch.arange(6.0)
+    assert checksum((x, {"y": 1})) == checksum((x.clone(), {"y": 1}))
+    assert checksum(x) != checksum(x + 1)
+    assert checksum(x) != checksum(x.reshape(2, 3))
+    assert checksum(x) != checksum(x.double())
+    assert checksum(TensorDataset(x)[0:2]) == checksum((x[0:2],))
