@@ -105,7 +105,9 @@ def run_findings(run: Path, recorded: RunRecord) -> RunFindings:
     loader = _loader(run, recorded)
     if loader is not None:
         gaps += loader.gaps
-    situation = Situation(manifest, breakdown, seen, idle)
+    situation = Situation(
+        manifest, breakdown, seen, idle, None if loader is None else loader.producer
+    )
     verdicts = judge(situation)
     if wait is not None and _is_slowed(wait, verdicts):
         gaps.append(busy_line(wait))

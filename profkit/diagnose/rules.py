@@ -34,12 +34,24 @@ def contended(situation: Situation) -> Verdict | None:
         evidence=(
             _growth_evidence(seen),
             Evidence("runnable", seen.workers + seen.threads, "threads", limit=seen.cores),
+            *_producer_evidence(situation),
         ),
         at_stake_share=at_stake,
-        advice="Judge workers and threads together: fewer of both (--num-workers 0, --threads 1), "
-        "or no loader at all: data that fits can stay in memory."
+        advice="Judge workers and threads together: fewer of both, or no loader at all: data that "
+        "fits can stay in memory. `profkit tune` tries them together."
         + ("" if seen.core_wait is None else " And free the machine from what else runs on it."),
     )
+
+
+def _producer_evidence(situation: Situation) -> tuple[Evidence, ...]:
+    """How much of their time the workers compute, and how much of it they wait for a core."""
+    producer = situation.producer
+    if producer is None:
+        return ()
+    computing = Evidence("worker_cpu", producer.cpu_share, "share")
+    if producer.core_wait_share is None:
+        return (computing,)
+    return computing, Evidence("worker_core_wait", producer.core_wait_share, "share")
 
 
 def _growth_evidence(seen: Contention) -> Evidence:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ..schema.findings import Breakdown, Contention
+from ..schema.loader_findings import ProducerCost
 from ..schema.run import RunManifest
 
 
@@ -14,12 +15,14 @@ class Situation:
         contention: what it costs the loop that others want its cores, where that is known.
         device_idle_in_wait_share: part of the data wait in which the device had nothing to
             do; None where no device was observed.
+        producer: what a batch costs its loader workers; None where that was not looked into.
     """
 
     manifest: RunManifest
     breakdown: Breakdown
     contention: Contention | None = None
     device_idle_in_wait_share: float | None = None
+    producer: ProducerCost | None = None
 
     @property
     def on_device(self) -> bool:

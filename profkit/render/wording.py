@@ -130,13 +130,19 @@ def _contention_reason(verdict: Verdict, run: RunFindings) -> str:
     if seen.model_ns is not None and seen.model_alone_ns is not None:
         return (
             f"{crowd}: forward to optimizer takes {milliseconds(seen.model_ns)} ms, without "
-            f"workers {milliseconds(seen.model_alone_ns)}"
+            f"workers {milliseconds(seen.model_alone_ns)}{_workers_wait(verdict)}"
         )
     assert seen.core_wait is not None  # one of the two tells
     return (
         f"{crowd}: from the batch to the end of the step the loop waits for a core "
         f"{percent(seen.core_wait.value)} of the time, which they have, or other programs"
+        f"{_workers_wait(verdict)}"
     )
+
+
+def _workers_wait(verdict: Verdict) -> str:
+    waits = {one.name: one.value for one in verdict.evidence}.get("worker_core_wait")
+    return "" if waits is None else f"; a worker waits for one {percent(waits)} of its time"
 
 
 def busy_line(core_wait: Estimate) -> str:
