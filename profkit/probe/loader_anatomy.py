@@ -19,7 +19,15 @@ from torch.utils.data._utils import pin_memory as pinning
 
 from ..interruption import pass_on
 from ..schema.loader import UNKNOWN, Consumed, IteratorFacts, Produced
-from ..store.batches import CONSUMED, DETAILS, ITERATORS, PRODUCED, Lines, Rows
+from ..store.batches import (
+    CONSUMED,
+    DETAILS,
+    ITERATORS,
+    PRODUCED,
+    Appender,
+    lines_file,
+    rows_file,
+)
 from .batch_timer import BatchTimer, Detail, Row, attach, timed_fetch
 from .loader_worker import FETCHERS, WorkerOrder, WorkerStart
 from .replacements import Function, Replacements
@@ -54,10 +62,10 @@ class LoaderAnatomy:
         join = os.path.join
         made = join(directory, PRODUCED.format(**place))
         # Written between steps, by `flush`.
-        self._consumed = Rows(join(directory, CONSUMED), len(fields(Consumed)), None)
-        self._produced = Rows(made, len(fields(Produced)), None)
-        self._details = Lines(join(directory, DETAILS.format(**place)), None)
-        self._iterators = Lines(join(directory, ITERATORS), None)
+        self._consumed = rows_file(join(directory, CONSUMED), len(fields(Consumed)))
+        self._produced = rows_file(made, len(fields(Produced)))
+        self._details = lines_file(join(directory, DETAILS.format(**place)))
+        self._iterators = lines_file(join(directory, ITERATORS))
         self._loaders: weakref.WeakKeyDictionary[Any, _Loader] = weakref.WeakKeyDictionary()
         self._count = 0
         # By thread: whether it is pinning, and the batch that it has received last.
@@ -97,7 +105,7 @@ class LoaderAnatomy:
             file.close()
 
     @property
-    def _files(self) -> tuple[Rows | Lines, ...]:
+    def _files(self) -> tuple[Appender, ...]:
         return self._consumed, self._iterators, self._produced, self._details
 
     # Iterators --------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from torch.utils.data._utils import fetch as fetchers
 from torch.utils.data._utils import worker as worker_loop
 
 from ..schema.loader import Produced
-from ..store.batches import DETAILS, PRODUCED, Lines, Rows
+from ..store.batches import DETAILS, PRODUCED, lines_file, rows_file
 from .batch_timer import BatchTimer, Detail, Row, attach, is_timed, timed_fetch
 from .own_frames import strip, without_own_frames
 
@@ -90,8 +90,8 @@ class _Worker:
         place["pid"] = os.getpid()
         join = os.path.join
         width = len(fields(Produced))
-        self._rows = Rows(join(order.directory, PRODUCED.format(**place)), width)
-        self._details = Lines(join(order.directory, DETAILS.format(**place)))
+        self._rows = rows_file(join(order.directory, PRODUCED.format(**place)), width)
+        self._details = lines_file(join(order.directory, DETAILS.format(**place)))
         self._made: deque[tuple[int, int, Row, Detail | None]] = deque()
         self._packed: tuple[int, int, Row, int, int] | None = None
         self._epoch = order.epoch - 1
@@ -179,6 +179,8 @@ class _Worker:
                 detailed,
             )
         )
+        self._rows.tick(sent_ns)
+        self._details.tick(sent_ns)
 
     def _end(self) -> None:
         self._rows.close()

@@ -22,72 +22,77 @@ ITERATORS = "iterators.jsonl"
 MOST_BYTES = 256 << 20
 """Of one file: 2.5 million batches; later ones are not recorded."""
 PERIOD_NS = 250_000_000
-_NEVER_NS = 1 << 62
-_MOST_WAITING = 1 << 16
+"""What is killed loses as much of its end, where somebody calls `tick`."""
+_MOST_WAITING = 4_096
 
 
 class Appender:
-    """Appends to one file, now and then; what is killed loses the last quarter of a second.
+    """Gathers things, and appends them to a file now and then.
 
-    A file that cannot be written is given up without a word: what is missing shows in reading.
+    Adding one is all that the timed code pays. A file that cannot be written is given up without
+    a word: what is missing shows in reading.
 
     Args:
         path: in a directory that is there.
-        period_ns: how long content may wait; None where somebody calls `flush` now and then.
+        pack: a thing as bytes.
         now: monotonic clock in ns.
     """
 
     def __init__(
         self,
         path: str,
-        period_ns: int | None = PERIOD_NS,
+        pack: Callable[[Any], bytes],
         now: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self._path = path
+        self._pack = pack
         self._now = now
-        self._period_ns = _NEVER_NS if period_ns is None else period_ns
         self._owner = os.getpid()
         self._file: int | None = None
-        self._waiting = bytearray()
-        self._due_ns = now() + self._period_ns
+        self._waiting: list[Any] = []
+        self._due_ns = now() + PERIOD_NS
         self._written = 0
         self._given_up = False
         self._lock = threading.Lock()  # a worker's feeder thread writes as well as its end
 
-    def append(self, content: bytes) -> None:
-        """Add something whole: a row, or a line."""
-        with self._lock:
-            if self._given_up:
-                return
-            self._waiting += content
-            is_due = self._now() >= self._due_ns or len(self._waiting) > _MOST_WAITING
-        if is_due:
+    def append(self, thing: Any) -> None:
+        """Add something."""
+        self._waiting.append(thing)
+        if len(self._waiting) >= _MOST_WAITING:
+            self.flush()
+
+    def tick(self, now_ns: int) -> None:
+        """Write what waits, if it is time for that."""
+        if now_ns >= self._due_ns:
             self.flush()
 
     def flush(self) -> None:
         """Write what waits."""
         with self._lock:
-            waiting, self._waiting = self._waiting, bytearray()
-            self._due_ns = self._now() + self._period_ns
-            if self._given_up or not waiting or os.getpid() != self._owner:
+            # What another thread adds meanwhile stays behind these.
+            count = len(self._waiting)
+            content = b"".join(map(self._pack, self._waiting[:count]))
+            del self._waiting[:count]
+            self._due_ns = self._now() + PERIOD_NS
+            if self._given_up or not content or os.getpid() != self._owner:
                 return
             try:
-                self._write(waiting)
+                self._write(content)
             except OSError:
                 self._give_up()
 
     def close(self) -> None:
-        """Write what waits; later content is dropped."""
+        """Write what waits; later things are dropped."""
         self.flush()
         with self._lock:
             self._give_up()
 
-    def _write(self, waiting: bytearray) -> None:
+    def _write(self, content: bytes) -> None:
         if self._file is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
             self._file = os.open(self._path, flags, 0o644)
         # At once: what is written by halves is cut off when it is read.
-        self._written += os.write(self._file, waiting)
+        self._written += os.write(self._file, content)
         if self._written > MOST_BYTES:
             self._give_up()
 
@@ -99,36 +104,19 @@ class Appender:
         self._file = None
 
 
-class Rows:
-    """Rows of so many integers each.
+def rows_file(path: str, width: int) -> Appender:
+    """A file of rows of so many integers each."""
+    packed = struct.Struct(f"<{width}q").pack
 
-    Args:
-        path, period_ns: see `Appender`.
-        width: integers in a row.
-    """
+    def pack(row: Sequence[int]) -> bytes:
+        return packed(*row)
 
-    def __init__(self, path: str, width: int, period_ns: int | None = PERIOD_NS) -> None:
-        self._appender = Appender(path, period_ns)
-        self._pack = struct.Struct(f"<{width}q").pack
-        self.flush = self._appender.flush
-        self.close = self._appender.close
-
-    def append(self, row: Sequence[int]) -> None:
-        """Add a row."""
-        self._appender.append(self._pack(*row))
+    return Appender(path, pack)
 
 
-class Lines:
-    """Lines of JSON; see `Appender`."""
-
-    def __init__(self, path: str, period_ns: int | None = PERIOD_NS) -> None:
-        self._appender = Appender(path, period_ns)
-        self.flush = self._appender.flush
-        self.close = self._appender.close
-
-    def append(self, content: dict[str, Any]) -> None:
-        """Add a line."""
-        self._appender.append(json.dumps(content).encode() + b"\n")
+def lines_file(path: str) -> Appender:
+    """A file of JSON, a line for each thing."""
+    return Appender(path, lambda content: json.dumps(content).encode() + b"\n")
 
 
 def loader_directory(run: Path) -> Path:
