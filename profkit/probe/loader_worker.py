@@ -19,6 +19,7 @@ from torch.utils.data import _DatasetKind
 from torch.utils.data._utils import fetch as fetchers
 from torch.utils.data._utils import worker as worker_loop
 
+from ..interruption import pass_on
 from ..schema.loader import Produced
 from ..store.batches import DETAILS, PRODUCED, lines_file, rows_file
 from .batch_timer import BatchTimer, Detail, Row, attach, is_timed, timed_fetch
@@ -73,8 +74,8 @@ class WorkerStart:
     def __call__(self, number: int) -> None:
         try:
             _Worker(self.order, number, self.queue()).begin()
-        except Exception:  # then its batches are missing, which the report says
-            pass
+        except Exception as error:  # then its batches are missing, which the report says
+            pass_on(error)
         if self.original is not None:
             self.original(number)
 

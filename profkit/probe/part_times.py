@@ -3,9 +3,9 @@
 import time
 from _thread import get_ident
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
+from ..interruption import pass_on
 from ..schema.loader import PartTime
 from .part_finder import Part, Place
 
@@ -69,9 +69,11 @@ class PartTimes:
         """
         while self._undo:
             place, wrapper, before = self._undo.pop()
-            with suppress(Exception):  # a list that became shorter meanwhile
+            try:
                 if _get(place) is wrapper:
                     _set(place, before)
+            except Exception as error:  # a list that became shorter meanwhile
+                pass_on(error)
         self._thread = 0
         inside, outside = self._inside_ns, self._outside_ns
         times = tuple(
@@ -87,10 +89,12 @@ class PartTimes:
         return sum(self._total_ns)
 
     def _put(self, place: Place, wrapper: Any) -> None:
-        with suppress(Exception):  # a class of C, or one that forbids it
+        try:
             before = _get(place)
-            _set(place, wrapper)
             self._undo.append((place, wrapper, before))
+            _set(place, wrapper)
+        except Exception as error:  # a class of C, or one that forbids it
+            pass_on(error)
 
     def _timed(self, i: int, target: Callable[..., Any]) -> Callable[..., Any]:
         now = self._now

@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..interruption import pass_on
+
 LOADER = "loader"
 """Directory below the run directory."""
 PRODUCED = "produced-{loader}-{epoch}-{worker}.{pid}.rows"
@@ -78,7 +80,8 @@ class Appender:
                 return
             try:
                 self._write(content)
-            except OSError:
+            except OSError as error:
+                pass_on(error)
                 self._give_up()
 
     def close(self) -> None:
@@ -91,9 +94,10 @@ class Appender:
         if self._file is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
             self._file = os.open(self._path, flags, 0o644)
-        # At once: what is written by halves is cut off when it is read.
-        self._written += os.write(self._file, content)
-        if self._written > MOST_BYTES:
+        written = os.write(self._file, content)
+        self._written += written
+        # Behind half a row nothing could be read.
+        if written < len(content) or self._written > MOST_BYTES:
             self._give_up()
 
     def _give_up(self) -> None:
