@@ -65,18 +65,32 @@ class Refusal(Exception):  # noqa: N818  # no error: an answer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class _Ground:
+    """What answers start from."""
+
+    course: Course
+    machine: Machine
+    probes: dict[int, Course]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class _Changed:
-    """A loop after the change."""
+    """A loop after the change; of `source`, where its batches are not the run's own."""
 
     batches: Batches
     workers: int
     prefetch: int
     pins: bool
     assumes: str | None = None
+    source: Course | None = None
 
 
 def predict(
-    name: str, course: Course, machine: Machine, questions: Sequence[Question]
+    name: str,
+    course: Course,
+    machine: Machine,
+    questions: Sequence[Question],
+    probes: Sequence[Course] = (),
 ) -> Predictions:
     """Answers about one run.
 
@@ -85,11 +99,14 @@ def predict(
         course: its batches, at least `LEAST_BATCHES`.
         machine: where the change runs.
         questions: in any order.
+        probes: short runs of the same program with other numbers of workers: what they do to each
+            other and to the model can only be measured.
     """
     drawn = _draw(course)
     base = _base(course, drawn)
     measured = _measured(course)
-    answers = tuple(_answer(course, machine, drawn, base, measured, one) for one in questions)
+    ground = _Ground(course, machine, {one.workers: one for one in probes if one.workers is not None})
+    answers = tuple(_answer(ground, drawn, base, measured, one) for one in questions)
     return Predictions(
         run=name,
         step_ns=measured,
@@ -100,18 +117,13 @@ def predict(
 
 
 def _answer(
-    course: Course,
-    machine: Machine,
-    drawn: np.ndarray,
-    base: Times,
-    measured: Estimate,
-    question: Question,
+    ground: _Ground, drawn: np.ndarray, base: Times, measured: Estimate, question: Question
 ) -> Prediction:
     try:
-        changed = _CHANGES[question.change](course, machine, question)
+        changed = _CHANGES[question.change](ground, question)
     except Refusal as refused:
         return Prediction(question, None, None, refused.bound, refused.reason)
-    after = _replayed(changed, drawn, course)
+    after = _replayed(changed, drawn if changed.source is None else _draw(changed.source))
     # The same stretches before and after: what they share cancels.
     ratios = np.log(after / base)
     center = float(ratios.mean())
@@ -165,11 +177,10 @@ def _base(course: Course, drawn: np.ndarray) -> Times:
     workers = course.workers
     if workers is None:
         return course.steps_ns[drawn].mean(axis=1)
-    same = _Changed(course.batches, workers, course.prefetch, course.pins)
-    return _replayed(same, drawn, course)
+    return _replayed(_Changed(course.batches, workers, course.prefetch, course.pins), drawn)
 
 
-def _replayed(changed: _Changed, drawn: np.ndarray, course: Course) -> Times:
+def _replayed(changed: _Changed, drawn: np.ndarray) -> Times:
     """(DRAWS,) mean step of each sequence."""
     steps = replay(
         changed.batches.pick(drawn), changed.workers, changed.prefetch, pins=changed.pins
@@ -192,15 +203,16 @@ def held_out_error(course: Course) -> float | None:
     even = np.concatenate([np.arange(low, high) for low, high in cut[::2]])
     odd = np.concatenate([np.arange(low, high) for low, high in cut[1::2]])
     same = _Changed(course.batches, course.workers, course.prefetch, course.pins)
-    replayed = float(_replayed(same, even[None, :], course)[0])
+    replayed = float(_replayed(same, even[None, :])[0])
     return replayed / float(course.steps_ns[odd].mean()) - 1
 
 
 # Changes -----------------------------------------------------------------------------------
 
 
-def _part(course: Course, machine: Machine, question: Question) -> _Changed:
+def _part(ground: _Ground, question: Question) -> _Changed:
     """A stage or a part of a batch's cost takes less."""
+    course = ground.course
     left = 1 - question.amount
     batches = course.batches
     stage = _stage_named(question.name)
@@ -242,21 +254,25 @@ def _without_part(course: Course, question: Question) -> Batches:
     )
 
 
-def _memory(course: Course, machine: Machine, question: Question) -> _Changed:
-    batches = course.batches
-    none = np.zeros_like(batches.making)
-    changed = Batches(none, none, none, none, batches.using)
-    if course.workers is None or (course.workers and _is_crowded(course.workers, machine)):
+def _memory(ground: _Ground, question: Question) -> _Changed:
+    alone = ground.probes.get(0)
+    course = alone or ground.course
+    if course.workers is None or (course.workers and _is_crowded(course.workers, ground.machine)):
         raise Refusal(
             "without loader workers the model has the cores to itself, and is faster by as much as "
             "they slow it down now: a short run in memory tells",
             bound=None,
         )
-    return _Changed(changed, 0, 0, False, "that slicing a batch out of memory takes no time")
+    none = np.zeros_like(course.batches.making)
+    changed = Batches(none, none, none, none, course.batches.using)
+    assumes = "that slicing a batch out of memory takes no time"
+    return _Changed(changed, 0, 0, False, assumes, alone)
 
 
-def _workers(course: Course, machine: Machine, question: Question) -> _Changed:
-    wanted = round(question.amount)
+def _workers(ground: _Ground, question: Question) -> _Changed:
+    course, machine, wanted = ground.course, ground.machine, round(question.amount)
+    if (probed := _probed(ground, wanted)) is not None:
+        return probed
     batches = course.batches
     most = float(course.steps_ns.mean() / max(1.0, batches.using.mean()))
     if course.workers is None:
@@ -284,14 +300,50 @@ def _workers(course: Course, machine: Machine, question: Question) -> _Changed:
     )
 
 
-def _prefetch(course: Course, machine: Machine, question: Question) -> _Changed:
+def _probed(ground: _Ground, wanted: int) -> _Changed | None:
+    """From short runs with other numbers of workers; None where none of them tells."""
+    known = {one.workers: one for one in ground.probes.values() if one.workers}
+    if ground.course.workers:
+        known.setdefault(ground.course.workers, ground.course)
+    if wanted in ground.probes:
+        near = ground.probes[wanted]
+        return _Changed(near.batches, wanted, near.prefetch, near.pins, source=near)
+    if not wanted or not ground.probes or not known:
+        return None
+    counts = sorted(known)
+    nearest = min(counts, key=lambda count: (abs(count - wanted), count))
+    near = known[nearest]
+    making, using = (
+        _between(wanted, counts, [float(of(known[count]).mean()) for count in counts])
+        / float(of(near).mean())
+        for of in (lambda one: one.batches.making, lambda one: one.batches.using)
+    )
+    if wanted > counts[-1] and _is_crowded(wanted, ground.machine):
+        # No core is left: each further worker takes its time from the others.
+        making *= wanted / max(counts[-1], ground.machine.cores)
+    changed = replace(
+        near.batches, making=near.batches.making * making, using=near.batches.using * using
+    )
+    told = " and ".join(str(count) for count in counts)
+    assumes = f"what a batch costs beside {told} workers"
+    return _Changed(changed, wanted, near.prefetch or 2, near.pins, assumes, near)
+
+
+def _between(wanted: int, counts: Sequence[int], values: Sequence[float]) -> float:
+    """Straight lines between what is known, and level beyond."""
+    return float(np.interp(wanted, counts, values))
+
+
+def _prefetch(ground: _Ground, question: Question) -> _Changed:
+    course = ground.course
     if not course.workers:
         raise Refusal("without workers nothing is made ahead", bound=1.0)
     return _Changed(course.batches, course.workers, round(question.amount), course.pins)
 
 
-def _batch(course: Course, machine: Machine, question: Question) -> _Changed:
+def _batch(ground: _Ground, question: Question) -> _Changed:
     """Between two ends: all that is done with a batch is fixed, or goes by the sample."""
+    course = ground.course
     raise Refusal(
         "how much of forward to optimizer goes by the sample is not known from batches of one "
         "size; an epoch has fewer steps, which can win as much as is fixed in each",
@@ -304,7 +356,8 @@ def _batch(course: Course, machine: Machine, question: Question) -> _Changed:
     )
 
 
-def _try(course: Course, machine: Machine, question: Question) -> _Changed:
+def _try(ground: _Ground, question: Question) -> _Changed:
+    course = ground.course
     stages = FIXES.get(question.name)
     if stages is None:
         raise Refusal(f"unknown fix {question.name!r}: use one of {', '.join(FIXES)}")
@@ -318,7 +371,7 @@ def _try(course: Course, machine: Machine, question: Question) -> _Changed:
     )
 
 
-_CHANGES: dict[Change, Callable[[Course, Machine, Question], _Changed]] = {
+_CHANGES: dict[Change, Callable[[_Ground, Question], _Changed]] = {
     Change.PART: _part,
     Change.MEMORY: _memory,
     Change.WORKERS: _workers,
