@@ -16,7 +16,7 @@ from ..schema.prediction import Change, Prediction, Predictions, Question
 from ..schema.stage import STAGES, Stage
 from .course import Course
 from .loader_model import Batches, Times, replay, settled
-from .statistics import CONFIDENCE, independent_part, split_evenly
+from .statistics import CONFIDENCE, independent_part, mean_of_blocks, split_evenly
 
 DRAWS = 200
 """Sequences that are drawn for an interval; its ends are quantiles of a normal fit."""
@@ -151,11 +151,10 @@ def _log_reach(measured: Estimate) -> float:
 
 
 def _measured(course: Course) -> Estimate:
-    from .statistics import mean_of_blocks
-
     cut = split_evenly(len(course), min(20, len(course)))
     totals = np.array([course.steps_ns[low:high].sum() for low, high in cut])
-    return mean_of_blocks(totals, np.array([high - low for low, high in cut], np.float64), beyond=True)
+    counts = np.array([high - low for low, high in cut], np.float64)
+    return mean_of_blocks(totals, counts, beyond=True)
 
 
 def _draw(course: Course) -> np.ndarray:
@@ -326,7 +325,8 @@ def _probed(ground: _Ground, wanted: int) -> _Changed | None:
     )
     told = " and ".join(str(count) for count in counts)
     assumes = f"what a batch costs beside {told} workers"
-    return _Changed(changed, wanted, near.prefetch or 2, near.pins, assumes, near)
+    source = None if near is ground.course else near
+    return _Changed(changed, wanted, near.prefetch or 2, near.pins, assumes, source)
 
 
 def _between(wanted: int, counts: Sequence[int], values: Sequence[float]) -> float:

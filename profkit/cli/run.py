@@ -67,6 +67,7 @@ def run(
 ) -> None:
     """Run a training script as `python` would, and say which stage of its steps costs the time."""
     from ..probe.telling import tell
+    from ..scripts.fix_order import read_fixes
     from ..scripts.running import RunOrder, run_observed
 
     target = make_target(module, script, arguments)
@@ -77,10 +78,11 @@ def run(
         run_pass(PassOrder(target, probe, into, tensorboard, device, step_ns, workers))
     if paced is not None:
         # What `profkit check` and `profkit tune` start several of.
-        from ..scripts.paced_run import PacedOrder, read_fixes, run_paced
+        from ..scripts.paced_run import PacedOrder, run_paced
 
         run_paced(PacedOrder(target, *paced, warmup, read_fixes(fixes)))
-    run_observed(RunOrder(target, out, warmup, steps, force, stop, quiet), tell, _summarize)
+    order = RunOrder(target, out, warmup, steps, force, stop, quiet, read_fixes(fixes))
+    run_observed(order, tell, _summarize)
 
 
 def make_target(module: bool, script: str, arguments: tuple[str, ...]) -> Target:

@@ -50,11 +50,6 @@ class PacedOrder:
     fixes: FixOrder | None = None
 
 
-def read_fixes(text: str | None) -> FixOrder | None:
-    """What an instance is told to apply, from its command line."""
-    return None if text is None else msgspec.json.decode(text, type=FixOrder)
-
-
 def run_paced(order: PacedOrder) -> NoReturn:
     """Run a program block by block; it ends when it is told to, or by itself.
 

@@ -17,6 +17,7 @@ from ..probe.environment import read_environment
 from ..probe.import_watch import when_imported
 from ..probe.launcher import read_rank
 from ..probe.liveness import process_facts
+from ..schema.fix import FixOrder
 from ..schema.run import SCHEMA_VERSION, RankFacts, RunManifest
 from ..store.names import MANIFEST
 from ..store.run_directory import (
@@ -46,6 +47,7 @@ class RunOrder:
         overwrite: replace what profkit wrote to `out` before.
         stop: end the program after those steps.
         quiet: say nothing unless something fails.
+        fixes: what to apply to the program; None for nothing at all.
     """
 
     target: Target
@@ -55,6 +57,7 @@ class RunOrder:
     overwrite: bool
     stop: bool = False
     quiet: bool = False
+    fixes: FixOrder | None = None
 
 
 def run_observed(
@@ -121,6 +124,11 @@ def run_observed(
             enough=stop if order.stop else None,
         )
         seen.append(observation)
+        if order.fixes is not None:
+            from ..probe.fixes import AppliedFixes
+            from ..probe.replacements import Replacements
+
+            AppliedFixes(order.fixes).install(Replacements())  # below what observes
         observation.begin()
 
     def stop() -> None:

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..schema.fix import FixOrder
 from ..schema.paced import InstanceFacts
 from ..schema.steps import StepTable
+from ..scripts.fix_order import fix_options
 from ..scripts.start import run_command
 from ..scripts.target import Target
 from ..store.frames import Kind, pack_count, read_frame, unpack_steps, write_frame
@@ -79,8 +80,7 @@ class Instance:
         self._results, results_out = os.pipe()
         os.set_blocking(self._results, True)
         options = ["--paced", str(commands_in), str(results_out), "--warmup", str(launch.warmup)]
-        if launch.fixes is not None:
-            options += ["--fixes", msgspec.json.encode(launch.fixes).decode()]
+        options += fix_options(launch.fixes)
         try:
             with launch.log.open("wb") as log:
                 self._process = subprocess.Popen(

@@ -1,15 +1,17 @@
 """A short observed run of a program as it is: what predictions start from."""
 
 import os
+import signal
 import subprocess
-import time
+from contextlib import suppress
 from pathlib import Path
 
 from ..analyze.course import Course, course_of
 from ..analyze.what_if import LEAST_BATCHES, Machine, predict
 from ..errors import ProfkitError
-from ..schema.fix import Fix, Knob
+from ..schema.fix import Fix, FixOrder, Knob
 from ..schema.prediction import Change, Prediction, Question
+from ..scripts.fix_order import fix_options
 from ..scripts.start import run_command
 from ..store.loader_record import read_loader_record
 from ..store.records import read_run
@@ -29,16 +31,20 @@ class Look:
         course: its batches; None where it could not be looked at.
         machine: that it runs on.
         gap: why not.
+
+    Attributes:
+        probes: the same with other numbers of loader workers.
     """
 
     def __init__(self, course: Course | None, machine: Machine, gap: str | None = None) -> None:
-        self._course = course
-        self._machine = machine
+        self.course = course
+        self.machine = machine
         self.gap = gap
+        self.probes: list[Course] = []
 
     def predict(self, fix: Fix) -> Prediction | None:
         """What a fix promises; None where nothing is known of the program."""
-        if self._course is None:
+        if self.course is None:
             return None
         change = _CHANGES.get(fix.knob)
         question = (
@@ -46,28 +52,29 @@ class Look:
             if change is None
             else Question(change, amount=float(fix.value or 0))
         )
-        (answer,) = predict("", self._course, self._machine, [question]).answers
-        return answer
+        found = predict("", self.course, self.machine, [question], self.probes)
+        return found.answers[0]
 
 
-def look_at(place: Place, run: Path, log: Path, limit_s: float, cores: int) -> Look:
+def look_at(
+    place: Place, run: Path, limit_s: float, cores: int, fixes: FixOrder | None = None
+) -> Look:
     """Run a program observed, for some steps.
 
     Args:
         place: where.
-        run: run directory to write.
-        log: file for what it prints.
+        run: run directory to write; what the program prints lies beside it.
         limit_s: for all of it; then it is ended, and what there is by then counts.
         cores: that it may use.
+        fixes: what is applied to it.
     """
     options = ["--quiet", "--stop", "--steps", str(LOOK_STEPS), "--warmup", str(WARMUP_STEPS)]
-    options += ["--out", str(run)]
+    options += ["--out", str(run), *fix_options(fixes)]
     environment = {
         **{key: value for key, value in os.environ.items() if key not in OF_A_HOOK},
         **place.environment,
     }
-    began = time.monotonic()
-    with log.open("wb") as output:
+    with run.with_suffix(".log").open("wb") as output:
         process = subprocess.Popen(
             run_command(options, place.target),
             cwd=place.directory,
@@ -78,9 +85,8 @@ def look_at(place: Place, run: Path, log: Path, limit_s: float, cores: int) -> L
             start_new_session=True,
         )
         try:
-            process.wait(max(0.1, limit_s - (time.monotonic() - began)))
-        except subprocess.TimeoutExpired:
-            pass
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, limit_s))
         finally:
             _end(process)
     machine = Machine(cores, None)
@@ -98,9 +104,6 @@ def look_at(place: Place, run: Path, log: Path, limit_s: float, cores: int) -> L
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """End what is left of it, its loader workers as well."""
-    import signal
-    from contextlib import suppress
-
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)

@@ -48,6 +48,9 @@ SLOT_S = 10.0
 HANG_S = 60.0
 """Until an instance with a fix must be warm, at most: decoding and compiling take long."""
 MOST_COMBINED = 4
+PROBES = 2
+LOOK_SHARE = 0.2
+"""Of the time that is left, what one look may take."""
 _SEED = 1
 _AS_IT_IS = (FixOrder(watched=WATCHED), "the program as it is")
 _MODEL = (Stage.FORWARD, Stage.BACKWARD)
@@ -135,10 +138,10 @@ class _Search:
     def run(self, version: VersionPlaces, logs: Path, gaps: Sequence[str]) -> TuneFindings:
         self._unused = list(version.places)
         self._version, self._logs = version, logs
-        look = self._look()
         base = self._start_base()
         try:
             ground = self._ground(base)
+            look = self._look(base, ground)
             trials = self._try_all(base, ground, look)
         finally:
             end_all(base.instances)
@@ -158,13 +161,24 @@ class _Search:
 
     # The program as it is -----------------------------------------------------------------------
 
-    def _look(self) -> Look:
-        self._tell("a look at the program as it is")
+    def _look(self, base: _Base, ground: Ground) -> Look:
+        """Short observed runs: as it is, and with at most `PROBES` other numbers of workers."""
+        look = self._look_with(None, "a look at the program as it is")
+        if look.course is None or ground.workers is None or base.fixes.loader is None:
+            return look
+        for count in probe_counts(ground.workers, ground.cores):
+            order = FixOrder({Knob.WORKERS.value: count}, base.fixes.loader)
+            probed = self._look_with(order, f"a look at it with {count} workers").course
+            if probed is not None:
+                look.probes.append(probed)
+        return look
+
+    def _look_with(self, fixes: FixOrder | None, what: str) -> Look:
+        self._tell(what)
         self._runs += 1
-        left = self._deadline - time.monotonic()
-        return look_at(
-            self._place(), self._logs / "look", self._logs / "look.log", left / 4, usable_cores()
-        )
+        limit_s = (self._deadline - time.monotonic()) * LOOK_SHARE
+        run = self._logs / f"look-{self._runs}"
+        return look_at(self._place(), run, limit_s, usable_cores(), fixes)
 
     def _start_base(self) -> _Base:
         instances: list[Instance] = []
@@ -318,6 +332,17 @@ class _Search:
     def _tell(self, what: str) -> None:
         spent = (time.monotonic() - self._began) / self._order.budget_s
         self._show(what, min(1.0, spent))
+
+
+def probe_counts(workers: int, cores: int) -> tuple[int, ...]:
+    """Other numbers of workers to look at: the cores that there are, and few.
+
+    Args:
+        workers: of the program as it is.
+        cores: that it may use.
+    """
+    wanted = dict.fromkeys((0 if workers else 1, max(2, cores)))
+    return tuple(count for count in wanted if count != workers)[:PROBES]
 
 
 def _promise(ground: Ground, fix: Fix, answer: Prediction | None) -> float:
