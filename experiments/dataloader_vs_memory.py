@@ -2,7 +2,7 @@
 
 Runs `profkit trace` in several new processes for each setting, in turns, and writes
 reports/dataloader-vs-memory.md. Needs real MNIST (PROFKIT_DATA, or --data-dir), and a machine
-on which nothing else runs meanwhile. Takes about ten minutes on two cores.
+on which nothing else runs meanwhile. Takes about two minutes on two cores.
 """
 
 import argparse
@@ -19,7 +19,6 @@ import numpy as np
 from .measured import head, save, spread
 
 REPORT = Path("reports", "dataloader-vs-memory.md")
-FIGURES = Path("reports", "figures")
 SETTINGS = {
     "FastMLP, batch 512, 0 workers": ("--workload", "fastmlp"),
     "FastMLP, batch 512, 2 workers": ("--workload", "fastmlp", "--num-workers", "2"),
@@ -103,9 +102,10 @@ def main() -> None:
                 out = Path(scratch, f"{row}-{process}")
                 reports[name].append(trace(out, (*options, *data), seed=process))
         first = Path(scratch, "0-0")
-        FIGURES.mkdir(parents=True, exist_ok=True)
+        figures = given.output.parent / "figures"
+        figures.mkdir(parents=True, exist_ok=True)
         for figure in sorted((first / "figures").iterdir()):
-            shutil.copy(figure, FIGURES / f"dataloader-vs-memory-{figure.name}")
+            shutil.copy(figure, figures / f"dataloader-vs-memory-{figure.name}")
         lines = head(
             "MNIST from a DataLoader and from memory",
             "python -m experiments.dataloader_vs_memory",

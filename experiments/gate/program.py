@@ -22,6 +22,8 @@ from profkit.workloads.sources import MemorySource, dataloader_source
 
 STRETCH = 1.1
 """By how much all steps are longer than their work."""
+MOST_WAITING = 2.0
+"""Times its CPU time that a step may take: the rest of it the gate had the process stopped."""
 
 
 def main() -> None:
@@ -71,27 +73,28 @@ def _steps(given: argparse.Namespace, factor: Callable[[int], float]) -> Iterato
     workload = WORKLOADS[given.workload]
     model = workload.model()
     optimizer = workload.optimizer(model.parameters())
-    for number, (began, (images, labels)) in enumerate(_timed(source)):
+    for number, (began, computed, (images, labels)) in enumerate(_timed(source)):
         workload.loss(model(images), labels).backward()
         optimizer.step()
         optimizer.zero_grad()
         now = time.perf_counter()
-        end = now + (now - began) * (STRETCH * factor(number) - 1)
+        worked = min(now - began, MOST_WAITING * (time.thread_time() - computed))
+        end = now + worked * (STRETCH * factor(number) - 1)
         while time.perf_counter() < end:
             pass
         yield time.perf_counter() - began
 
 
-def _timed(source: Iterable[Any]) -> Iterator[tuple[float, Any]]:
-    """The batches of epoch after epoch, each with the moment at which it was asked for."""
+def _timed(source: Iterable[Any]) -> Iterator[tuple[float, float, Any]]:
+    """The batches of epoch after epoch, with the moment and CPU time when each was asked for."""
     while True:
         batches = iter(source)
         while True:
-            began = time.perf_counter()
+            began, computed = time.perf_counter(), time.thread_time()
             batch = next(batches, None)
             if batch is None:
                 break
-            yield began, batch
+            yield began, computed, batch
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def explanation(found: GateFindings) -> str | None:
     if base is None:
         return None
     total = new.mean_step_ns - base.mean_step_ns
-    named = [one for one in found.changes if _is_part(one, total)][:_MOST_STAGES]
+    named = [one for one in found.changes if _is_part(one, total, base, new)][:_MOST_STAGES]
     if not named:
         is_open = verdict_word(found) == REGRESSION
         return "no stage alone stands out of the noise" if is_open else None
@@ -93,12 +93,14 @@ def explanation(found: GateFindings) -> str | None:
     return f"the mean step is {duration(abs(total))} {word}: {parts}"
 
 
-def _is_part(change: StageChange, total_ns: float) -> bool:
+def _is_part(change: StageChange, total_ns: float, base: Version, new: Version) -> bool:
     if change.change_ns * total_ns <= 0 or abs(change.change_ns) < _LEAST_PART * abs(total_ns):
         return False
     ratio = change.ratio
     if ratio is None or ratio.low is None or ratio.high is None:
-        return ratio is None  # a stage that only one of them has
+        # Of a stage that only one of them has; else there were too few rounds to tell.
+        seen = [one.stage_ns.get(change.stage) is not None for one in (base, new)]
+        return seen[0] != seen[1]
     return ratio.low > 1 or ratio.high < 1
 
 

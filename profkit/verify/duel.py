@@ -105,6 +105,16 @@ def block_steps(step_ns: float, workers: int) -> int:
     return max(min(shortest, longest), WORKER_ROUNDS * workers)
 
 
+def varied(steps: int, chance: random.Random) -> int:
+    """A block's steps, a quarter more or fewer.
+
+    The first one of a block does not count. What a program does every ten steps would always be
+    done in those, or never, if all blocks had ten.
+    """
+    reach = max(1, steps // 4)
+    return max(1, chance.randint(steps - reach, steps + reach))
+
+
 def _workers(instance: Instance) -> int:
     loader = None if instance.facts is None else instance.facts.loader
     return 0 if loader is None else loader.num_workers or 0
@@ -190,8 +200,9 @@ def take_turns(
                     running[row].run_block(steps, deadline)
                     fresh.discard(row)
             found: dict[int, list[Block]] = {row: [] for row in rows}
+            count = varied(steps, chance)
             for row in (*rows, *reversed(rows)):
-                made = running[row].run_block(steps, deadline)
+                made = running[row].run_block(count, deadline)
                 found[row].append(Block(*made, workers[row]))
         except LateError:
             continue  # the last look is due

@@ -1,5 +1,6 @@
 """Instances that are made up take turns."""
 
+import sys
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -68,6 +69,29 @@ def test_a_version_with_workers_is_held_against_what_means_the_same(
         assert found.base.log_ns == found.new.log_ns == pytest.approx((np.log(2_000),) * 2)
     for found in fought(monkeypatch).rounds:
         assert found.new.log_ns == pytest.approx((np.log(1_000),) * 2)
+
+
+class NowAndThen(MadeUp):
+    """One of ten steps takes 21 us, the others 1; it begins with a slow one."""
+
+    done = 0
+
+    def run_block(self, steps: int, deadline: float) -> tuple[StepTable, int]:
+        numbers = np.arange(self.done, self.done + steps)
+        self.done += steps
+        taken = np.where(numbers % 10 == 0, 21_000, 1_000)
+        return make_steps({Stage.FORWARD: taken}, steps), 0
+
+
+def test_what_is_slow_every_ten_steps_is_seen_in_blocks_of_ten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "MadeUp", NowAndThen)
+    rounds = fought(monkeypatch, lasts_s=3).rounds
+    steps = sum(one.new.steps for one in rounds)
+    mean_ns = sum(one.new.mean_ns * one.new.steps for one in rounds) / steps
+    assert steps > 2_000
+    assert mean_ns == pytest.approx(3_000, rel=0.1)
 
 
 def test_both_pairs_take_turns_until_a_look_is_clear(monkeypatch: pytest.MonkeyPatch) -> None:

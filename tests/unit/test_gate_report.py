@@ -95,8 +95,16 @@ def test_what_explains_a_change_is_named_and_noise_is_not() -> None:
         regression(), changes=(StageChange(Stage.FORWARD, 1.2 * MS, Estimate(1.4, 0.9, 1.9, 9)),)
     )
     assert explanation(unsure) == "no stage alone stands out of the noise"
-    appeared = replace(regression(), changes=(StageChange(Stage.TRANSFER, 1.2 * MS, None),))
+    new = regression().new
+    appeared = replace(
+        regression(),
+        new=replace(new, stage_ns=new.stage_ns | {Stage.TRANSFER: 1.2 * MS}),
+        changes=(StageChange(Stage.TRANSFER, 1.2 * MS, None),),
+    )
     assert str(explanation(appeared)).endswith("transfer +1.2 ms, not there before")
+    # Both have it, but there were too few rounds for a ratio.
+    short = replace(regression(), changes=(StageChange(Stage.FORWARD, 1.2 * MS, None),))
+    assert explanation(short) == "no stage alone stands out of the noise"
     opposite = replace(
         regression(), changes=(StageChange(Stage.FORWARD, -2 * MS, Estimate(0.5, 0.4, 0.6, 9)),)
     )
