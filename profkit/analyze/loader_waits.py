@@ -8,6 +8,7 @@ import numpy as np
 
 from ..schema.loader import (
     UNKNOWN,
+    BoolArray,
     Consumed,
     Int64Array,
     IteratorFacts,
@@ -31,16 +32,17 @@ def split_waits(produced: Produced, consumed: Consumed, workers: int) -> WaitSpl
         produced, consumed: of one loader.
         workers: 0 where the loop makes the batches itself.
     """
-    consumed = _after_first(consumed)
-    count = len(consumed)
-    if not count:
+    if not len(consumed):
         return None
+    kept = _after_first(consumed)
+    count = int(kept.sum())
+    ready, later = (times[kept] for times in _ready_times(produced, consumed))
+    consumed = select(consumed, kept)
     wait = consumed.got_ns - consumed.asked_ns
     if not workers:
         making = np.minimum(wait, _made_within(produced, consumed))
         parts = (0.0, 0.0, float((wait - making).mean()), float(making.mean()))
         return WaitSplit(count, float(wait.mean()), *parts)
-    ready, later = _ready_times(produced, consumed)
     known = ready != _NEVER
     # What nobody told of was ready when it came.
     until = np.where(known, np.minimum(ready, consumed.got_ns), consumed.got_ns)
@@ -121,16 +123,14 @@ def start_up(
     )
 
 
-def _after_first(consumed: Consumed) -> Consumed:
-    """Without the first batch of each epoch, where others are left."""
+def _after_first(consumed: Consumed) -> BoolArray:
+    """(n,) all but the first batch of each epoch; all of them where no others are left."""
     _, group = np.unique(consumed.epoch, return_inverse=True)
-    if not group.size:
-        return consumed
     group = group.reshape(-1)
     first = np.full(group.max() + 1, _NEVER)
     np.minimum.at(first, group, consumed.asked_ns)
-    rest = consumed.asked_ns > first[group]
-    return select(consumed, rest) if rest.any() else consumed
+    rest: BoolArray = consumed.asked_ns > first[group]
+    return rest if rest.any() else np.ones_like(rest)
 
 
 def _sent_ns(produced: Produced) -> Int64Array:

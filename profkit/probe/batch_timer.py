@@ -119,7 +119,7 @@ class BatchTimer:
         if self._made < FIRST_DETAILED or (self._made - FIRST_DETAILED) % self._every:
             return None
         if self._parts is None:
-            self._parts = PartTimes(find_parts(self._dataset))
+            self._parts = PartTimes(find_parts(self._dataset), self._now)
         return self._parts
 
     def _end(self, parts: PartTimes) -> Detail:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 Int64Array = npt.NDArray[np.int64]
+BoolArray = npt.NDArray[np.bool_]
 
 UNKNOWN = -1
 """In a column of durations or counts: not measured."""
