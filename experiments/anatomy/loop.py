@@ -159,7 +159,9 @@ def main() -> None:
         optimizer.step()
         optimizer.zero_grad()
     ns = truth.sum(dim=0).tolist()
-    given.truth.write_text(json.dumps({"parts": dict(zip(PARTS, ns, strict=True)), "batches": given.batches}))
+    given.truth.write_text(
+        json.dumps({"parts": dict(zip(PARTS, ns, strict=True)), "batches": given.batches})
+    )
 
 
 if __name__ == "__main__":

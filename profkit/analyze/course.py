@@ -124,7 +124,7 @@ def _by_batch(steps: StepTable, loader: LoaderRecord, number: int) -> Course | N
     pinning = consumed.pin_ns[at].astype(np.float64)
     if facts.workers:
         making = (produced.end_ns - produced.start_ns)[made].astype(np.float64)
-        handing = (produced.serialise_ns + produced.transfer_ns)[made].astype(np.float64)
+        handing = (produced.sent_ns - produced.end_ns)[made].astype(np.float64)
         receiving = consumed.receive_ns[at].astype(np.float64)
     else:
         making = np.maximum(0.0, wait - pinning)

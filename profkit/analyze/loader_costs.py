@@ -33,7 +33,9 @@ def producer_cost(produced: Produced, details: Sequence[Detail]) -> ProducerCost
     making = (whole.end_ns - whole.start_ns).astype(np.float64)
     handing = (whole.serialise_ns + whole.transfer_ns).astype(np.float64)
     order = np.argsort(whole.start_ns, kind="stable")
-    cut = [order[low:high] for low, high in split_evenly(order.size, min(TARGET_BLOCKS, order.size))]
+    cut = [
+        order[low:high] for low, high in split_evenly(order.size, min(TARGET_BLOCKS, order.size))
+    ]
     total = making + handing
     batch = mean_of_blocks(
         np.array([total[block].sum() for block in cut]),
@@ -105,10 +107,7 @@ def _named(
 
     Also what the parts took, as a share likewise, while samples were put together.
     """
-    rows = {
-        key: i
-        for i, key in enumerate(zip(*(c.tolist() for c in _places(timed)), strict=True))
-    }
+    rows = {key: i for i, key in enumerate(zip(*(c.tolist() for c in _places(timed)), strict=True))}
     known = [one for one in details if (one.loader, one.epoch, one.batch) in rows]
     if not known:
         return {}, 0.0

@@ -68,7 +68,7 @@ def queue_depth(produced: Produced, consumed: Consumed, capacity: int) -> QueueD
     depths: list[Int64Array] = []
     asked: list[Int64Array] = []
     for epoch in np.unique(consumed.epoch):
-        made = _sent_ns(select(produced, produced.epoch == epoch))
+        made = select(produced, produced.epoch == epoch).sent_ns
         if not made.size:
             continue
         requests = np.sort(consumed.asked_ns[consumed.epoch == epoch])
@@ -133,11 +133,6 @@ def _after_first(consumed: Consumed) -> BoolArray:
     return rest if rest.any() else np.ones_like(rest)
 
 
-def _sent_ns(produced: Produced) -> Int64Array:
-    """When each batch was on its way to the main process."""
-    return produced.end_ns + produced.serialise_ns + produced.transfer_ns
-
-
 def _made_within(produced: Produced, consumed: Consumed) -> Int64Array:
     """How long the making of each of the loop's own batches took."""
     spans = dict(zip(_keys(produced), (produced.end_ns - produced.start_ns).tolist(), strict=True))
@@ -155,7 +150,7 @@ def _ready_times(produced: Produced, consumed: Consumed) -> tuple[Int64Array, In
     for epoch in np.unique(consumed.epoch):
         rows = np.flatnonzero(consumed.epoch == epoch)
         made = select(produced, produced.epoch == epoch)
-        sent = _sent_ns(made)
+        sent = made.sent_ns
         if (consumed.batch[rows] == UNKNOWN).any():
             in_order = np.sort(sent)[: rows.size]
             asked = rows[np.argsort(consumed.asked_ns[rows], kind="stable")]

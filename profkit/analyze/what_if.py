@@ -105,7 +105,9 @@ def predict(
     drawn = _draw(course)
     base = _base(course, drawn)
     measured = _measured(course)
-    ground = _Ground(course, machine, {one.workers: one for one in probes if one.workers is not None})
+    ground = _Ground(
+        course, machine, {one.workers: one for one in probes if one.workers is not None}
+    )
     answers = tuple(_answer(ground, drawn, base, measured, one) for one in questions)
     return Predictions(
         run=name,
@@ -175,7 +177,8 @@ def _draw(course: Course) -> np.ndarray:
 def _base(course: Course, drawn: np.ndarray) -> Times:
     workers = course.workers
     if workers is None:
-        return course.steps_ns[drawn].mean(axis=1)
+        means: Times = course.steps_ns[drawn].mean(axis=1)
+        return means
     return _replayed(_Changed(course.batches, workers, course.prefetch, course.pins), drawn)
 
 
@@ -313,9 +316,11 @@ def _probed(ground: _Ground, wanted: int) -> _Changed | None:
     nearest = min(counts, key=lambda count: (abs(count - wanted), count))
     near = known[nearest]
     making, using = (
-        _between(wanted, counts, [float(of(known[count]).mean()) for count in counts])
-        / float(of(near).mean())
-        for of in (lambda one: one.batches.making, lambda one: one.batches.using)
+        float(np.interp(wanted, counts, means)) / means[counts.index(nearest)]
+        for means in (
+            [float(known[count].batches.making.mean()) for count in counts],
+            [float(known[count].batches.using.mean()) for count in counts],
+        )
     )
     if wanted > counts[-1] and _is_crowded(wanted, ground.machine):
         # No core is left: each further worker takes its time from the others.
@@ -327,11 +332,6 @@ def _probed(ground: _Ground, wanted: int) -> _Changed | None:
     assumes = f"what a batch costs beside {told} workers"
     source = None if near is ground.course else near
     return _Changed(changed, wanted, near.prefetch or 2, near.pins, assumes, source)
-
-
-def _between(wanted: int, counts: Sequence[int], values: Sequence[float]) -> float:
-    """Straight lines between what is known, and level beyond."""
-    return float(np.interp(wanted, counts, values))
 
 
 def _prefetch(ground: _Ground, question: Question) -> _Changed:
@@ -347,7 +347,8 @@ def _batch(ground: _Ground, question: Question) -> _Changed:
     raise Refusal(
         "how much of forward to optimizer goes by the sample is not known from batches of one "
         "size; an epoch has fewer steps, which can win as much as is fixed in each",
-        bound=question.amount * float(
+        bound=question.amount
+        * float(
             course.steps_ns.mean()
             / max(1.0, (course.batches.making * question.amount + course.batches.using).mean())
         )

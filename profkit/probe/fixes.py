@@ -115,13 +115,13 @@ class AppliedFixes:
             if site == self._order.loader and os.getpid() == self._owner:
                 try:
                     bound = known.bind(loader, *args, **kwargs)
-                except TypeError:  # the program's own mistake: let the original say so
-                    return original(loader, *args, **kwargs)
-                bound.arguments.update(self._changed(bound.arguments))
-                args, kwargs = bound.args[1:], bound.kwargs
+                except TypeError:  # the program's own mistake: the original will say so
+                    pass
+                else:
+                    bound.arguments.update(self._changed(bound.arguments))
+                    args, kwargs = bound.args[1:], bound.kwargs
             original(loader, *args, **kwargs)
             self._sites[loader] = site
-            return None
 
         return init
 

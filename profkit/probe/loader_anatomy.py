@@ -131,7 +131,7 @@ class LoaderAnatomy:
                 return
             start, end, cpu, waited, collate, samples, detailed = row
             place = (source.number, source.epoch, source.made)
-            times = (start, end, cpu, waited, collate, 0, 0)
+            times = (start, end, cpu, waited, collate, 0, 0, end)
             self._produced.append((*place, UNKNOWN, *times, samples, detailed))
             if detail is not None:
                 at = dict(zip(("loader", "epoch", "batch"), place, strict=True))
@@ -164,7 +164,7 @@ class LoaderAnatomy:
         if known is None:
             return None
         order = WorkerOrder(self._directory, known.number, known.epochs)
-        this = weakref.ref(iterator)
+        this: Callable[[], Any] = weakref.ref(iterator)
         queue = lambda: this()._worker_result_queue  # noqa: E731
         start = WorkerStart(order, loader.worker_init_fn, queue)
         loader.worker_init_fn = start

@@ -94,7 +94,7 @@ class _Worker:
         self._rows = rows_file(join(order.directory, PRODUCED.format(**place)), width)
         self._details = lines_file(join(order.directory, DETAILS.format(**place)))
         self._made: deque[tuple[int, int, Row, Detail | None]] = deque()
-        self._packed: tuple[int, int, Row, int, int] | None = None
+        self._packed: tuple[int, int, Row, int] | None = None
         self._epoch = order.epoch - 1
 
     def begin(self) -> None:
@@ -104,14 +104,15 @@ class _Worker:
                 kind.fetch = timed_fetch(kind.fetch)  # type: ignore[method-assign]
         create = _DatasetKind.create_fetcher
         _DatasetKind.create_fetcher = staticmethod(  # type: ignore[method-assign]
-            lambda *terms: self._meet(create(*terms))
+            lambda *terms: self._meet(create(*terms))  # type: ignore[no-untyped-call]
         )
         pickler = multiprocessing.queues._ForkingPickler  # type: ignore[attr-defined]
         multiprocessing.queues._ForkingPickler = _timed_pickler(  # type: ignore[attr-defined]
             pickler, self._pack
         )
         self._queue._send_bytes = self._timed_send(self._queue._send_bytes)
-        worker_loop.ExceptionWrapper = _without_own_frames(worker_loop.ExceptionWrapper)
+        carrier = vars(worker_loop)["ExceptionWrapper"]
+        vars(worker_loop)["ExceptionWrapper"] = _without_own_frames(carrier)
         Finalize(None, self._end, exitpriority=_FLUSH_FIRST)
         self._details.append(
             {
@@ -133,7 +134,7 @@ class _Worker:
         attach(fetcher, BatchTimer(fetcher.dataset, done))
         return fetcher
 
-    def _pack(self, content: Any, began_ns: int, ended_ns: int) -> None:
+    def _pack(self, content: Any, computed_ns: int) -> None:
         """Something was serialised for some queue, in that queue's own thread."""
         if type(content) is not tuple or len(content) != 2:
             return
@@ -145,7 +146,7 @@ class _Worker:
         for _ in range(found[0]):  # those before it never got that far
             self._made.popleft()
         _, epoch, row, detail = self._made.popleft()
-        self._packed = number, epoch, row, ended_ns - began_ns, ended_ns
+        self._packed = number, epoch, row, computed_ns
         if detail is not None:
             place = {"loader": self._order.loader, "epoch": epoch, "batch": number}
             self._details.append(place | detail)
@@ -153,15 +154,16 @@ class _Worker:
     def _timed_send(self, send: Callable[[Any], None]) -> Callable[[Any], None]:
         def send_bytes(content: Any) -> None:
             packed, self._packed = self._packed, None
+            began = time.thread_time_ns()
             send(content)
             if packed is not None:
                 with suppress(Exception):  # likewise
-                    self._sent(packed, time.perf_counter_ns())
+                    self._sent(packed, time.thread_time_ns() - began, time.perf_counter_ns())
 
         return send_bytes
 
-    def _sent(self, packed: tuple[int, int, Row, int, int], sent_ns: int) -> None:
-        number, epoch, row, serialise_ns, packed_ns = packed
+    def _sent(self, packed: tuple[int, int, Row, int], transfer_ns: int, sent_ns: int) -> None:
+        number, epoch, row, serialise_ns = packed
         start, end, cpu, waited, collate, samples, detailed = row
         self._rows.append(
             (
@@ -175,7 +177,8 @@ class _Worker:
                 waited,
                 collate,
                 serialise_ns,
-                sent_ns - packed_ns,
+                transfer_ns,
+                sent_ns,
                 samples,
                 detailed,
             )
@@ -188,17 +191,17 @@ class _Worker:
         self._details.close()
 
 
-def _timed_pickler(pickler: Any, tell: Callable[[Any, int, int], None]) -> Any:
-    """The class with which queues serialise, telling of each object that it did."""
+def _timed_pickler(pickler: Any, tell: Callable[[Any, int], None]) -> Any:
+    """The class with which queues serialise, telling of each object what computing that took."""
 
     class TimedPickler(pickler):  # type: ignore[misc]
         @classmethod
         def dumps(cls, obj: Any, protocol: int | None = None) -> Any:
-            began = time.perf_counter_ns()
+            began = time.thread_time_ns()
             content = pickler.dumps(obj, protocol)
-            ended = time.perf_counter_ns()
+            taken = time.thread_time_ns() - began
             with suppress(Exception):  # whatever it is, the batch must come through
-                tell(obj, began, ended)
+                tell(obj, taken)
             return content
 
     return TimedPickler

@@ -113,7 +113,9 @@ def _start_sentence(found: LoaderFindings) -> str | None:
     start = found.start_up
     if start is None:
         return None
-    ready = "" if start.worker_ns is None else f", its workers ready after {duration(start.worker_ns)}"
+    ready = (
+        "" if start.worker_ns is None else f", its workers ready after {duration(start.worker_ns)}"
+    )
     return (
         f"an epoch's first batch is there {duration(start.first_batch_ns)} after its iterator was "
         f"begun{ready}: apart from the steps"

@@ -142,8 +142,9 @@ def _trial(trial: Trial) -> dict[str, Any]:
     known = speedup is not None and speedup.low is not None
     return {
         "name": trial.name,
-        "fixes": [{**asdict(fix), "knob": fix.knob.value, "same": fix.same.value}
-                  for fix in trial.fixes],
+        "fixes": [
+            {**asdict(fix), "knob": fix.knob.value, "same": fix.same.value} for fix in trial.fixes
+        ],
         "outcome": trial.gain.value,
         "proven": trial.is_proven,
         "same": trial.same,

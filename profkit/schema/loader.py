@@ -24,7 +24,7 @@ class PartKind(Enum):
     COLLATE = "collate"
     SERIALISE = "serialise"
     TRANSFER = "transfer"
-    """From the worker's queue to the main process, the wait for the pipe included."""
+    """Writing it to the worker's queue."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,7 +41,10 @@ class Produced:
         cpu_ns: that its thread computed meanwhile; on the clock of threads.
         core_wait_ns: that its thread was ready to run without a core; or `UNKNOWN`.
         collate_ns: of it, for putting the samples together.
-        serialise_ns, transfer_ns: after it, in the worker's feeder thread; 0 in the loop's own.
+        serialise_ns, transfer_ns: what the worker's feeder thread computed for it afterwards, on
+            the clock of threads: in Python it mostly waits for the interpreter, which then makes
+            the next batch; 0 in the loop's own thread.
+        sent_ns: when it was on its way to the main process; `end_ns` in the loop's own thread.
         samples: or `UNKNOWN`.
         detailed: 1 where its parts were timed too, which made it dearer.
     """
@@ -57,6 +60,7 @@ class Produced:
     collate_ns: Int64Array
     serialise_ns: Int64Array
     transfer_ns: Int64Array
+    sent_ns: Int64Array
     samples: Int64Array
     detailed: Int64Array
 

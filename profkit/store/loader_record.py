@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -18,6 +19,8 @@ from ..schema.loader import (
 )
 from .batches import CONSUMED, ITERATORS, loader_directory
 
+Fact = TypeVar("Fact")
+
 
 def read_loader_record(run: Path) -> LoaderRecord | None:
     """What a run directory holds about its loaders; None where that is nothing.
@@ -32,9 +35,7 @@ def read_loader_record(run: Path) -> LoaderRecord | None:
     lines = _lines(directory.glob("details-*.jsonl"), gaps)
     births = _all(lines, "ready_ns", WorkerBirth, gaps)
     details = _all(lines, "parts", Detail, gaps)
-    iterators = _all(
-        _lines([directory / ITERATORS], gaps), "began_ns", IteratorFacts, gaps
-    )
+    iterators = _all(_lines([directory / ITERATORS], gaps), "began_ns", IteratorFacts, gaps)
     if not iterators:
         return None
     return LoaderRecord(
@@ -76,9 +77,9 @@ def _lines(paths: Iterable[Path], gaps: list[str]) -> list[bytes]:
     return found
 
 
-def _all(lines: Iterable[bytes], key: str, kind: type, gaps: list[str]) -> list:
+def _all(lines: Iterable[bytes], key: str, kind: type[Fact], gaps: list[str]) -> list[Fact]:
     mark = f'"{key}"'.encode()
-    found = []
+    found: list[Fact] = []
     for line in lines:
         if mark in line:
             try:

@@ -237,8 +237,11 @@ class _Search:
         if not proven:
             return found
         best = proven[0]
-        rest = [one.fixes[0] for one in trials if one.gain in (Gain.FASTER, Gain.EQUAL, Gain.UNCLEAR)
-                and one.same is True]
+        rest = [
+            one.fixes[0]
+            for one in trials
+            if one.gain in (Gain.FASTER, Gain.EQUAL, Gain.UNCLEAR) and one.same is True
+        ]
         for fix in rest:
             if len(best.fixes) >= MOST_COMBINED:
                 break

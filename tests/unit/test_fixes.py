@@ -145,7 +145,11 @@ def test_a_loaders_knobs_are_turned_where_it_is_made(make: Any) -> None:
     with fixed(settings):
         changed = make(DataLoader, Squares(), 4)
         other = DataLoader(Squares(), batch_size=4)
-    assert (changed.num_workers, changed.prefetch_factor, changed.persistent_workers) == (2, 3, True)
+    assert (changed.num_workers, changed.prefetch_factor, changed.persistent_workers) == (
+        2,
+        3,
+        True,
+    )
     assert (other.num_workers, changed.batch_size) == (0, 4)
     with fixed({Knob.WORKERS.value: 0}):
         alone = make(DataLoader, Squares(), num_workers=2, persistent_workers=True, timeout=5)

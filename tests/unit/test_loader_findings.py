@@ -34,7 +34,8 @@ def table(kind: Any, rows: list[dict[str, int]], **default: int) -> Any:
 
 
 def produced(*rows: dict[str, int], **default: int) -> Produced:
-    made: Produced = table(Produced, list(rows), **{"core_wait_ns": UNKNOWN} | default)
+    sent = [{"sent_ns": row.get("end_ns", 0)} | row for row in rows]
+    made: Produced = table(Produced, sent, **{"core_wait_ns": UNKNOWN} | default)
     return made
 
 

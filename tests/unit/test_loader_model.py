@@ -11,8 +11,10 @@ from profkit.analyze.loader_model import Batches, replay, settled
 def batches(making: object, using: object, **more: object) -> Batches:
     made = np.asarray(making, np.float64)
     none = np.zeros_like(made)
-    rest = {name: np.broadcast_to(np.asarray(more.get(name, none), np.float64), made.shape)
-            for name in ("handing", "pinning", "receiving")}
+    rest = {
+        name: np.broadcast_to(np.asarray(more.get(name, none), np.float64), made.shape)
+        for name in ("handing", "pinning", "receiving")
+    }
     used = np.broadcast_to(np.asarray(using, np.float64), made.shape)
     return Batches(made, rest["handing"], rest["pinning"], rest["receiving"], used)
 
@@ -22,9 +24,7 @@ def steady(making: float, using: float, workers: int, prefetch: int = 2, **more:
     return float(found[settled(workers, prefetch) :].mean())
 
 
-@pytest.mark.parametrize(
-    ("workers", "step"), [(0, 14.0), (1, 10.0), (2, 5.0), (3, 4.0), (8, 4.0)]
-)
+@pytest.mark.parametrize(("workers", "step"), [(0, 14.0), (1, 10.0), (2, 5.0), (3, 4.0), (8, 4.0)])
 def test_even_batches_take_what_the_slower_side_takes(workers: int, step: float) -> None:
     assert steady(10, 4, workers) == pytest.approx(step, rel=0.02)
 

@@ -31,8 +31,16 @@ def course(making: object, forward: object = 3 * MS, workers: int = 0, count: in
         PartCost(PartKind.TRANSFORM, "Blur", 6 * MS, 0.6, 4),
         PartCost(PartKind.FETCH, None, 4 * MS, 0.4),
     )
-    return Course(batches, steps, stages, workers, 2 if workers else 0, False, parts,
-                  np.zeros(count, np.int64))
+    return Course(
+        batches,
+        steps,
+        stages,
+        workers,
+        2 if workers else 0,
+        False,
+        parts,
+        np.zeros(count, np.int64),
+    )
 
 
 def ask(of: Course, question: Question, machine: Machine = ROOMY) -> Prediction:
