@@ -1,4 +1,4 @@
-"""What each batch of a run took, from its making to the end of its step: what replays start from."""
+"""What each batch of a run took, from its making to the end of its step: ground for replays."""
 
 from dataclasses import dataclass
 

@@ -48,6 +48,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic since clic
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
+        """So many seconds."""
         from ..verify.amounts import seconds_of_text
 
         try:

@@ -264,9 +264,9 @@ def _set_optimizer(hooks: Replacements, implementation: str) -> None:
         return init
 
     for kind in vars(torch.optim).values():
-        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer):
-            if "__init__" in kind.__dict__:
-                hooks.replace(kind, "__init__", choose)
+        is_optimizer = isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+        if is_optimizer and "__init__" in kind.__dict__:
+            hooks.replace(kind, "__init__", choose)
 
 
 def _set_to_none(hooks: Replacements, _: Any) -> None:

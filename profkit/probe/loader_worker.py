@@ -72,6 +72,7 @@ class WorkerStart:
         self.queue = lambda: queue
 
     def __call__(self, number: int) -> None:
+        """Begin in the worker of this number."""
         try:
             _Worker(self.order, number, self.queue()).begin()
         except Exception as error:  # then its batches are missing, which the report says

@@ -35,6 +35,7 @@ class Ground:
 
     @property
     def is_on_gpu(self) -> bool:
+        """Whether it trains on another device than the processor."""
         return self.facts.device not in (None, "cpu")
 
 
