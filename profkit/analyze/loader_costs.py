@@ -45,14 +45,19 @@ def producer_cost(produced: Produced, details: Sequence[Detail]) -> ProducerCost
     samples = whole.samples[whole.samples != UNKNOWN]
     asked = whole.core_wait_ns != UNKNOWN
     median, p95 = np.quantile(making, (0.5, 0.95))
+    cpu_share = min(1.0, float(whole.cpu_ns.sum() / max(1.0, making.sum())))
     return ProducerCost(
         batches=len(kept),
         detailed=len(timed),
         batch_ns=batch,
         median_ns=float(median),
         p95_ns=float(p95),
-        cpu_share=float(whole.cpu_ns.sum() / max(1.0, making.sum())),
-        core_wait_share=float(whole.core_wait_ns[asked].sum() / max(1.0, making[asked].sum()))
+        cpu_share=cpu_share,
+        # Two clocks of the kernel: together they may say a little more than there was.
+        core_wait_share=min(
+            1 - cpu_share,
+            float(whole.core_wait_ns[asked].sum() / max(1.0, making[asked].sum())),
+        )
         if asked.any()
         else None,
         samples=float(samples.mean()) if samples.size else None,

@@ -27,8 +27,8 @@ FIRST_DETAILED = 1
 FIRST_EVERY = 4
 MOST_BETWEEN = 64
 """Batches of which one has its parts timed."""
-LEAST_ASKED_NS = 1_000_000
-"""Batches that are made sooner are not asked about waits for a core: that takes 6 µs."""
+LEAST_ASKED_NS = 3_000_000
+"""Batches that are made sooner are not asked about waits for a core: that takes 12 µs."""
 _TIMER = "_profkit_timer"
 
 

@@ -17,13 +17,29 @@ random.seed(1)
 np.random.seed(2)
 torch.manual_seed(3)
 
+class Flip:
+    def __call__(self, image):
+        return image[:, :, ::-1].copy() if random.random() < 0.5 else image
+
+class Chain:
+    def __init__(self, *steps):
+        self.steps = list(steps)
+    def __call__(self, image):
+        for step in self.steps:
+            image = step(image)
+        return image
+
+def soften(image):
+    return image * np.random.uniform(0.9, 1.1)
+
 class Images(Dataset):
+    def __init__(self):
+        self.transform = Chain(Flip(), soften)
     def __len__(self):
         return 96
     def __getitem__(self, index):
         image = np.full((3, 8, 8), index / 96, np.float32) + np.random.rand(3, 8, 8)
-        if random.random() < 0.5:
-            image = image[:, :, ::-1].copy()
+        image = self.transform(image)
         return torch.from_numpy(image.astype(np.float32)) + torch.rand(1), index % 4
 
 def seed_worker(worker):

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.optim import lr_scheduler
 from torch.utils.data import DataLoader, TensorDataset, dataloader
+from torch.utils.data._utils import fetch, pin_memory
 
 from hooked_loop import Net, Samples, SlowSGD, hooked
 from profkit.observation import Observation, Order
@@ -40,6 +41,10 @@ OWNERS: list[Any] = [
     DataLoader,
     dataloader._BaseDataLoaderIter,
     dataloader._SingleProcessDataLoaderIter,
+    dataloader._MultiProcessingDataLoaderIter,
+    pin_memory,
+    fetch._MapDatasetFetcher,
+    fetch._IterableDatasetFetcher,
     torch.distributed,
     torch.distributed.distributed_c10d,
 ]

@@ -69,7 +69,7 @@ def test_one_launch_at_a_time_and_runs_beside_it(tmp_path: Path) -> None:
 def test_json_holds_every_rank_and_null_where_there_is_no_launch(tmp_path: Path) -> None:
     write_launch(tmp_path, make_launch(20, SLOW))
     content = json.loads(api.render_report(api.report(tmp_path), "json"))
-    assert content["schema"] == 2
+    assert content["schema"] == 3
     ranks = content["ranks"]
     assert set(ranks) == {
         "world_size",

@@ -1,0 +1,133 @@
+"""Looking into loaders in the main process: what is recorded, and that it can be taken away."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset, dataloader
+from torch.utils.data._utils import fetch, pin_memory
+
+from profkit.probe.loader_anatomy import LoaderAnatomy
+from profkit.probe.replacements import Replacements
+from profkit.store.loader_record import read_loader_record
+
+OWNERS: list[Any] = [
+    dataloader,
+    dataloader._SingleProcessDataLoaderIter,
+    dataloader._MultiProcessingDataLoaderIter,
+    dataloader._DatasetKind,
+    fetch._MapDatasetFetcher,
+    fetch._IterableDatasetFetcher,
+    pin_memory,
+]
+
+
+@pytest.fixture
+def looking(tmp_path: Path) -> Iterator[LoaderAnatomy]:
+    directory = tmp_path / "loader"
+    directory.mkdir()
+    hooks = Replacements()
+    anatomy = LoaderAnatomy(str(directory))
+    anatomy.install(hooks)
+    yield anatomy
+    hooks.put_back()
+    anatomy.stop()
+
+
+def numbers(**settings: Any) -> DataLoader[Any]:
+    return DataLoader(TensorDataset(torch.arange(12.0)), batch_size=3, **settings)
+
+
+def test_taking_it_away_leaves_torch_as_it_was(tmp_path: Path) -> None:
+    before = [dict(vars(owner)) for owner in OWNERS]
+    hooks = Replacements()
+    anatomy = LoaderAnatomy(str(tmp_path))
+    anatomy.install(hooks)
+    assert sum(dict(vars(o)) != was for o, was in zip(OWNERS, before, strict=True)) >= 5
+    batches = [x.tolist() for (x,) in numbers()]
+    hooks.put_back()
+    assert [dict(vars(owner)) for owner in OWNERS] == before
+    assert [x.tolist() for (x,) in numbers()] == batches
+    anatomy.stop()
+
+
+def test_each_batch_is_told_of_where_it_is_made_and_where_it_is_asked_for(
+    looking: LoaderAnatomy, tmp_path: Path
+) -> None:
+    first, second = numbers(), numbers()
+    for loader in (first, second, first):
+        assert len(list(loader)) == 4
+    looking.flush()
+    found = read_loader_record(tmp_path)
+    assert found is not None
+    assert (looking.number_of(first), looking.number_of(second)) == (0, 1)
+    assert [(one.loader, one.epoch) for one in found.iterators] == [(0, 0), (1, 0), (0, 1)]
+    told = zip(found.produced.loader, found.produced.epoch, found.produced.batch, strict=True)
+    assert sorted(told) == [(0, e, i) for e in (0, 1) for i in range(4)] + [
+        (1, 0, i) for i in range(4)
+    ]
+    assert found.consumed.batch.tolist() == found.produced.batch.tolist()
+    assert (found.consumed.asked_ns <= found.produced.start_ns).all()
+    assert (found.produced.end_ns <= found.consumed.got_ns).all()
+    assert set(found.produced.samples.tolist()) == {3}
+
+
+def test_a_loader_that_hands_out_nothing_is_told_of_with_no_batch(
+    looking: LoaderAnatomy, tmp_path: Path
+) -> None:
+    empty: DataLoader[Any] = DataLoader([], batch_size=2)  # type: ignore[arg-type]
+    assert list(empty) == []
+    looking.flush()
+    found = read_loader_record(tmp_path)
+    assert found is not None
+    assert (len(found.iterators), len(found.produced), len(found.consumed)) == (1, 0, 0)
+
+
+def test_after_its_end_nothing_is_told(looking: LoaderAnatomy, tmp_path: Path) -> None:
+    running = iter(numbers())
+    next(running)
+    looking.stop()
+    assert len(list(running)) == 3
+    assert len(list(numbers())) == 4
+    found = read_loader_record(tmp_path)
+    assert found is not None
+    assert (len(found.iterators), len(found.produced)) == (1, 1)
+
+
+def test_a_place_that_is_gone_stops_no_loader(tmp_path: Path) -> None:
+    hooks = Replacements()
+    anatomy = LoaderAnatomy(str(tmp_path / "never"))
+    anatomy.install(hooks)
+    assert len(list(numbers())) == 4
+    anatomy.flush()
+    assert len(list(numbers(num_workers=1))) == 4
+    anatomy.stop()
+    hooks.put_back()
+    assert read_loader_record(tmp_path / "never") is None
+
+
+def test_a_file_that_ends_in_the_middle_of_a_row_is_read_up_to_there(
+    looking: LoaderAnatomy, tmp_path: Path
+) -> None:
+    list(numbers())
+    looking.stop()
+    (rows,) = (tmp_path / "loader").glob("produced-*.rows")
+    rows.write_bytes(rows.read_bytes()[:-5])
+    lines = tmp_path / "loader" / "iterators.jsonl"
+    lines.write_bytes(lines.read_bytes() + b'{"began_ns": "no number"}\n{"began_ns": 1')
+    found = read_loader_record(tmp_path)
+    assert found is not None
+    assert len(found.produced) == 3
+    assert found.gaps == ("a line about IteratorFacts is damaged and was left out",)
+
+
+def test_other_subclasses_of_a_loader_are_what_they_were(looking: LoaderAnatomy) -> None:
+    class Doubled(DataLoader[Any]):
+        def __iter__(self) -> Any:
+            for (x,) in super().__iter__():
+                yield 2 * x
+
+    seen = [x.tolist() for x in Doubled(TensorDataset(torch.arange(4.0)), batch_size=2)]
+    assert seen == [[0, 2], [4, 6]]
