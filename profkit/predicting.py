@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .analyze.course import Course, course_of
-from .analyze.what_if import FIXES, LEAST_BATCHES, Machine, predict
+from .analyze.what_if import FIXES, LEAST_BATCHES, predict
 from .errors import InputError
 from .schema.prediction import Change, Predictions, Question
 from .schema.stage import STAGES, Stage
@@ -37,12 +37,29 @@ def predict_run(path: Path, questions: Sequence[Question] = ()) -> Predictions:
             "more of them"
         )
     environment = run.manifest.environment
-    machine = Machine(environment.hardware.usable_cores, environment.intra_op_threads)
-    asked = tuple(questions) or usual_questions(course, machine)
-    return predict(run.manifest.name, course, machine, asked)
+    cores = environment.hardware.usable_cores
+    asked = tuple(questions) or usual_questions(course, cores)
+    _check_names(asked, course)
+    return predict(run.manifest.name, course, cores, asked)
 
 
-def usual_questions(course: Course, machine: Machine) -> tuple[Question, ...]:
+def _check_names(questions: Sequence[Question], course: Course) -> None:
+    """Raise where something is asked about that the run does not have."""
+    known = [part.name or part.kind.value for part in course.parts]
+    stages = [stage.value for stage in STAGES]
+    for question in questions:
+        name = question.name
+        labels = [stage.label for stage in STAGES]
+        if question.change is Change.PART and name not in (*known, *stages, *labels):
+            raise InputError(
+                f"the run has no stage, transform or part called {name!r}: use one of "
+                f"{', '.join((*stages, *known))}"
+            )
+        if question.change is Change.TRY and name not in FIXES:
+            raise InputError(f"unknown fix {name!r}: use one of {', '.join(FIXES)}")
+
+
+def usual_questions(course: Course, cores: int) -> tuple[Question, ...]:
     """What suits a run: its stages, the largest parts of a batch's cost, the loader's knobs."""
     seen = [stage for i, stage in enumerate(STAGES) if course.stages_ns[:, i].any()]
     has_data = bool(course.batches.making.any())
@@ -56,8 +73,7 @@ def usual_questions(course: Course, machine: Machine) -> tuple[Question, ...]:
     found += [Question(Change.PART, stage.value) for stage in seen if stage is not Stage.OTHER]
     found += [Question(Change.PART, Stage.OTHER.value)] if Stage.OTHER in seen else []
     if has_data:
-        most = max(1, machine.cores)
-        counts = dict.fromkeys((0, 1, 2, most // 2, most))
+        counts = dict.fromkeys((0, 1, 2, cores // 2, cores))
         counts.pop(course.workers or 0, None)
         found += [Question(Change.WORKERS, amount=count) for count in sorted(counts)]
         if course.workers:

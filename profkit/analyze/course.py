@@ -36,6 +36,7 @@ class Course:
         workers: None where the loop was fed by workers of which nothing was recorded.
         prefetch: 0 without workers.
         pins: whether a thread receives and pins batches.
+        threads: intra-op ones; None where that is not known.
         parts: of what a batch costs its producer; empty where that was not looked into.
         block: (n,) which stretch without a break each is in.
     """
@@ -46,6 +47,7 @@ class Course:
     workers: int | None
     prefetch: int
     pins: bool
+    threads: int | None
     parts: tuple[PartCost, ...]
     block: Int64Array
 
@@ -72,16 +74,17 @@ def course_of(run: RunRecord, loader: LoaderRecord | None) -> Course:
         loader: what was recorded of its loaders; None where nothing was.
     """
     facts = run.manifest.loader
+    threads = run.manifest.environment.intra_op_threads
     number = None if facts is None else facts.number
     if loader is not None and number is not None:
-        found = _by_batch(run.steps, loader, number)
+        found = _by_batch(run.steps, loader, number, threads)
         if found is not None and len(found):
             return found
     workers = 0 if facts is None else facts.num_workers or 0
-    return _by_step(run.steps, None if workers else 0)
+    return _by_step(run.steps, None if workers else 0, threads)
 
 
-def _by_step(steps: StepTable, workers: int | None) -> Course:
+def _by_step(steps: StepTable, workers: int | None, threads: int | None) -> Course:
     """Where nothing is known of the making of batches, the wait for one stands for it."""
     rows = active_rows(steps)
     stages = (steps.stage_ns[rows] * steps.marked[rows]).astype(np.float64)
@@ -96,12 +99,15 @@ def _by_step(steps: StepTable, workers: int | None) -> Course:
         workers=workers,
         prefetch=0,
         pins=False,
+        threads=threads,
         parts=(),
         block=_stretches(rows),
     )
 
 
-def _by_batch(steps: StepTable, loader: LoaderRecord, number: int) -> Course | None:
+def _by_batch(
+    steps: StepTable, loader: LoaderRecord, number: int, threads: int | None
+) -> Course | None:
     iterators = [one for one in loader.iterators if one.loader == number]
     if not iterators:
         return None
@@ -137,6 +143,7 @@ def _by_batch(steps: StepTable, loader: LoaderRecord, number: int) -> Course | N
         workers=facts.workers,
         prefetch=facts.prefetch,
         pins=facts.pins and facts.workers > 0,
+        threads=threads,
         parts=() if cost is None else cost.parts,
         block=_stretches(at),
     )

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 Times = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +37,7 @@ class Batches:
     def __len__(self) -> int:
         return int(self.making.shape[-1])
 
-    def pick(self, rows: npt.NDArray[np.int64]) -> "Batches":
+    def pick(self, rows: Rows) -> "Batches":
         """These batches, in this order; (r, m) rows give r sequences of m."""
         return Batches(
             self.making[rows],

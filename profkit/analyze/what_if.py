@@ -5,7 +5,7 @@ The recorded batches are replayed with the change in them, in stretches drawn ag
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..schema.estimate import Estimate
 from ..schema.prediction import Change, Prediction, Predictions, Question
 from ..schema.stage import STAGES, Stage
 from .course import Course
-from .loader_model import Batches, Times, replay, settled
+from .loader_model import Batches, Rows, Times, replay, settled
 from .statistics import CONFIDENCE, independent_part, mean_of_blocks, split_evenly
 
 DRAWS = 200
@@ -26,8 +26,14 @@ STRETCH_S = 0.5
 """Length of the stretches that they are made of: what slows a machine down lasts about as long."""
 LEAST_BATCHES = 20
 MODEL_ERROR = 0.03
-"""What the replay itself is off by, as a standard deviation of the predicted over the measured
-step. Source: reports/what-if.md."""
+"""What the replay itself is off by at least, as a standard deviation of the predicted over the
+measured step; more where a run's halves tell. Source: reports/what-if.md."""
+COLD_NS, COLD_SHARE = 1e6, 0.25
+"""What cold caches cost the model at most, in a step: reading some 10 MB again, and no more of its
+time than was seen (FastMLP's forward takes 0.77 of its time, and backward 0.83, where the loop
+decodes nothing: tests/e2e/test_mnist_costs.py)."""
+WIDEST_LOG = 0.3
+"""Two ends that lie further apart make no estimate."""
 FIXES = {
     "bf16 autocast": (Stage.FORWARD, Stage.BACKWARD),
     "torch.compile": (Stage.FORWARD, Stage.BACKWARD, Stage.OPTIMIZER),
@@ -35,19 +41,6 @@ FIXES = {
     "fused or foreach optimizer": (Stage.OPTIMIZER,),
 }
 """Fixes whose effect no recording holds, and the stages that they can shorten."""
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What the change runs on.
-
-    Attributes:
-        cores: that the program may use.
-        threads: intra-op ones; None where that is not known.
-    """
-
-    cores: int
-    threads: int | None
 
 
 class Refusal(Exception):  # noqa: N818  # no error: an answer
@@ -66,16 +59,37 @@ class Refusal(Exception):  # noqa: N818  # no error: an answer
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ground:
-    """What answers start from."""
+    """What answers start from.
+
+    Attributes:
+        course: of the run.
+        cores: that the program may use.
+        probes: short runs with other settings, by loader workers and intra-op threads.
+        model_error: what replaying is off by, as a standard deviation of the logarithm.
+    """
 
     course: Course
-    machine: Machine
-    probes: dict[int, Course]
+    cores: int
+    probes: Mapping[tuple[int, int | None], Course]
+    model_error: float
+
+    def probe(self, workers: int | None, threads: int | None) -> Course | None:
+        """What was measured with these settings."""
+        return None if workers is None else self.probes.get((workers, threads))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Changed:
-    """A loop after the change; of `source`, where its batches are not the run's own."""
+    """A loop after the change.
+
+    Attributes:
+        batches, workers, prefetch, pins: what is replayed.
+        assumes: in words.
+        source: a probe, where its batches are not the run's own.
+        is_measured: whether that probe has run with the very change: then nothing is replayed.
+        other_end: where the truth lies between two loops, the other one.
+        times: samples in a batch, over what they were.
+    """
 
     batches: Batches
     workers: int
@@ -83,12 +97,15 @@ class _Changed:
     pins: bool
     assumes: str | None = None
     source: Course | None = None
+    is_measured: bool = False
+    other_end: Batches | None = None
+    times: float = 1.0
 
 
 def predict(
     name: str,
     course: Course,
-    machine: Machine,
+    cores: int,
     questions: Sequence[Question],
     probes: Sequence[Course] = (),
 ) -> Predictions:
@@ -97,7 +114,7 @@ def predict(
     Args:
         name: of the run.
         course: its batches, at least `LEAST_BATCHES`.
-        machine: where the change runs.
+        cores: that the program may use.
         questions: in any order.
         probes: short runs of the same program with other numbers of workers: what they do to each
             other and to the model can only be measured.
@@ -105,45 +122,60 @@ def predict(
     drawn = _draw(course)
     base = _base(course, drawn)
     measured = _measured(course)
-    ground = _Ground(
-        course, machine, {one.workers: one for one in probes if one.workers is not None}
-    )
+    probed = {(one.workers, one.threads): one for one in probes if one.workers is not None}
+    off = held_out_error(course)
+    ground = _Ground(course, cores, probed, max(MODEL_ERROR, abs(off or 0.0)))
     answers = tuple(_answer(ground, drawn, base, measured, one) for one in questions)
     return Predictions(
         run=name,
         step_ns=measured,
         replayed_ns=float(base.mean()),
         batches=len(course),
+        held_out_error=off,
         answers=answers,
     )
 
 
 def _answer(
-    ground: _Ground, drawn: np.ndarray, base: Times, measured: Estimate, question: Question
+    ground: _Ground, drawn: Rows, base: Times, measured: Estimate, question: Question
 ) -> Prediction:
     try:
         changed = _CHANGES[question.change](ground, question)
     except Refusal as refused:
         return Prediction(question, None, None, refused.bound, refused.reason)
-    after = _replayed(changed, drawn if changed.source is None else _draw(changed.source))
-    # The same stretches before and after: what they share cancels.
-    ratios = np.log(after / base)
-    center = float(ratios.mean())
-    error = math.hypot(float(ratios.std()), MODEL_ERROR * (abs(center) > 0))
-    reach = float(special.ndtri((1 + CONFIDENCE) / 2)) * error
+    center, reach = _log_ratio(ground, drawn, base, changed)
     spread = _log_reach(measured)
     step = measured.value * math.exp(center)
     wide = math.hypot(reach, spread)
+    gain = math.log(changed.times) - center
     count = measured.blocks
     return Prediction(
         question=question,
         step_ns=Estimate(step, step * math.exp(-wide), step * math.exp(wide), count),
-        speedup=Estimate(
-            math.exp(-center), math.exp(-center - reach), math.exp(-center + reach), count
-        ),
+        speedup=Estimate(math.exp(gain), math.exp(gain - reach), math.exp(gain + reach), count),
         bound=None,
         assumes=changed.assumes,
     )
+
+
+def _log_ratio(ground: _Ground, drawn: Rows, base: Times, changed: _Changed) -> tuple[float, float]:
+    """The step after the change over the one before, as a logarithm, and how far off it may be."""
+    rows = drawn if changed.source is None else _draw(changed.source)
+    if changed.is_measured and changed.source is not None:
+        after: Times = changed.source.steps_ns[rows].mean(axis=1)
+        base = ground.course.steps_ns[drawn].mean(axis=1)
+    else:
+        after = _replayed(changed, rows)
+    # The same stretches before and after: what they share cancels.
+    ratios = np.log(after / base)
+    center = float(ratios.mean())
+    apart = 0.0
+    if changed.other_end is not None:
+        other = _replayed(replace(changed, batches=changed.other_end), rows)
+        apart = (float(np.log(other / base).mean()) - center) / 2
+    error = math.hypot(float(ratios.std()), ground.model_error * (abs(center) > 0))
+    reach = float(special.ndtri((1 + CONFIDENCE) / 2)) * error
+    return center + apart, reach + abs(apart)
 
 
 def _log_reach(measured: Estimate) -> float:
@@ -159,7 +191,7 @@ def _measured(course: Course) -> Estimate:
     return mean_of_blocks(totals, counts, beyond=True)
 
 
-def _draw(course: Course) -> np.ndarray:
+def _draw(course: Course) -> Rows:
     """(DRAWS, m) rows: sequences made of neighbouring batches, drawn again with replacement."""
     count = len(course)
     length = max(1, min(count // 4, round(STRETCH_S * 1e9 / max(1.0, course.steps_ns.mean()))))
@@ -174,7 +206,7 @@ def _draw(course: Course) -> np.ndarray:
     return np.minimum(rows, count - 1)
 
 
-def _base(course: Course, drawn: np.ndarray) -> Times:
+def _base(course: Course, drawn: Rows) -> Times:
     workers = course.workers
     if workers is None:
         means: Times = course.steps_ns[drawn].mean(axis=1)
@@ -182,7 +214,7 @@ def _base(course: Course, drawn: np.ndarray) -> Times:
     return _replayed(_Changed(course.batches, workers, course.prefetch, course.pins), drawn)
 
 
-def _replayed(changed: _Changed, drawn: np.ndarray) -> Times:
+def _replayed(changed: _Changed, drawn: Rows) -> Times:
     """(DRAWS,) mean step of each sequence."""
     steps = replay(
         changed.batches.pick(drawn), changed.workers, changed.prefetch, pins=changed.pins
@@ -257,61 +289,77 @@ def _without_part(course: Course, question: Question) -> Batches:
 
 
 def _memory(ground: _Ground, question: Question) -> _Changed:
-    alone = ground.probes.get(0)
+    alone = ground.probe(0, ground.course.threads)
     course = alone or ground.course
-    if course.workers is None or (course.workers and _is_crowded(course.workers, ground.machine)):
+    if course.workers is None or (course.workers and _is_crowded(course.workers, ground)):
         raise Refusal(
-            "without loader workers the model has the cores to itself, and is faster by as much as "
-            "they slow it down now: a short run in memory tells",
-            bound=None,
+            "without loader workers the model has the cores to itself, and is faster by as much "
+            "as they slow it down now: a short run without them tells"
         )
     none = np.zeros_like(course.batches.making)
-    changed = Batches(none, none, none, none, course.batches.using)
-    assumes = "that slicing a batch out of memory takes no time"
-    return _Changed(changed, 0, 0, False, assumes, alone)
+    using = course.batches.using
+    # What decodes leaves cold caches to the model.
+    warm = using - np.minimum(COLD_NS, COLD_SHARE * using)
+    return _Changed(
+        Batches(none, none, none, none, using),
+        workers=0,
+        prefetch=0,
+        pins=False,
+        assumes="that slicing a batch out of memory takes no time",
+        source=alone,
+        other_end=Batches(none, none, none, none, warm),
+    )
 
 
 def _workers(ground: _Ground, question: Question) -> _Changed:
-    course, machine, wanted = ground.course, ground.machine, round(question.amount)
+    course, wanted = ground.course, round(question.amount)
+    if wanted == course.workers:
+        return _Changed(course.batches, course.workers, course.prefetch, course.pins)
     if (probed := _probed(ground, wanted)) is not None:
         return probed
     batches = course.batches
     most = float(course.steps_ns.mean() / max(1.0, batches.using.mean()))
     if course.workers is None:
         raise Refusal("nothing was recorded of the workers: record it again", bound=most)
-    if wanted == course.workers:
-        return _Changed(batches, course.workers, course.prefetch, course.pins)
     if course.workers == 0:
         raise Refusal(
             "what a batch costs in a worker is not known from a run without any: collating into "
             "shared memory can make it dearer by half",
             bound=most,
         )
-    if _is_crowded(max(wanted, course.workers), machine):
+    if _is_crowded(max(wanted, course.workers), ground):
         raise Refusal(
-            f"{wanted} workers and {machine.threads or 1} intra-op threads want more than the "
-            f"{machine.cores} cores: they would slow each other down by an unknown amount",
-            bound=most,
+            f"loader workers: {course.workers} now, {wanted} then; intra-op threads: "
+            f"{course.threads or 1}; cores: {ground.cores}: how much they slow each other down is "
+            "not known"
         )
+    if wanted == 0:
+        raise Refusal("what a batch costs the loop itself is not known from a run with workers")
     return _Changed(
         batches,
         wanted,
         course.prefetch or 2,
-        course.pins and wanted > 0,
+        course.pins,
         "that a batch costs a worker what it does now",
     )
 
 
 def _probed(ground: _Ground, wanted: int) -> _Changed | None:
     """From short runs with other numbers of workers; None where none of them tells."""
-    known = {one.workers: one for one in ground.probes.values() if one.workers}
-    if ground.course.workers:
-        known.setdefault(ground.course.workers, ground.course)
-    if wanted in ground.probes:
-        near = ground.probes[wanted]
-        return _Changed(near.batches, wanted, near.prefetch, near.pins, source=near)
-    if not wanted or not ground.probes or not known:
+    course = ground.course
+    if (near := ground.probe(wanted, course.threads)) is not None:
+        return _Changed(
+            near.batches, wanted, near.prefetch, near.pins, source=near, is_measured=True
+        )
+    known = {
+        workers: probe
+        for (workers, threads), probe in ground.probes.items()
+        if workers and threads == course.threads
+    }
+    if not wanted or not known:
         return None
+    if course.workers:
+        known.setdefault(course.workers, course)
     counts = sorted(known)
     nearest = min(counts, key=lambda count: (abs(count - wanted), count))
     near = known[nearest]
@@ -322,16 +370,31 @@ def _probed(ground: _Ground, wanted: int) -> _Changed | None:
             [float(known[count].batches.using.mean()) for count in counts],
         )
     )
-    if wanted > counts[-1] and _is_crowded(wanted, ground.machine):
+    if wanted > counts[-1] and _is_crowded(wanted, ground):
         # No core is left: each further worker takes its time from the others.
-        making *= wanted / max(counts[-1], ground.machine.cores)
+        making *= wanted / max(counts[-1], ground.cores)
     changed = replace(
         near.batches, making=near.batches.making * making, using=near.batches.using * using
     )
     told = " and ".join(str(count) for count in counts)
     assumes = f"what a batch costs beside {told} workers"
-    source = None if near is ground.course else near
+    source = None if near is course else near
     return _Changed(changed, wanted, near.prefetch or 2, near.pins, assumes, source)
+
+
+def _threads(ground: _Ground, question: Question) -> _Changed:
+    course, wanted = ground.course, round(question.amount)
+    probe = ground.probe(course.workers, wanted)
+    if probe is None or probe.workers is None:
+        raise Refusal("unknown: try; no recording holds what other intra-op threads do")
+    return _Changed(
+        probe.batches,
+        probe.workers,
+        probe.prefetch,
+        probe.pins,
+        source=probe,
+        is_measured=True,
+    )
 
 
 def _prefetch(ground: _Ground, question: Question) -> _Changed:
@@ -342,18 +405,40 @@ def _prefetch(ground: _Ground, question: Question) -> _Changed:
 
 
 def _batch(ground: _Ground, question: Question) -> _Changed:
-    """Between two ends: all that is done with a batch is fixed, or goes by the sample."""
-    course = ground.course
-    raise Refusal(
-        "how much of forward to optimizer goes by the sample is not known from batches of one "
-        "size; an epoch has fewer steps, which can win as much as is fixed in each",
-        bound=question.amount
-        * float(
-            course.steps_ns.mean()
-            / max(1.0, (course.batches.making * question.amount + course.batches.using).mean())
+    """Between two ends: what is done with a batch is the same for each, or goes by the sample."""
+    course, times = ground.course, question.amount
+    if course.workers is None:
+        raise Refusal("nothing was recorded of the workers: record it again")
+    batches = course.batches
+    fixed = course.stages_ns[:, STAGES.index(Stage.OPTIMIZER)]  # it knows parameters, no samples
+    ends = [
+        Batches(
+            batches.making * times,
+            batches.handing * times,
+            batches.pinning * times,
+            batches.receiving * times,
+            using,
         )
-        if course.workers == 0
-        else question.amount,
+        for using in (batches.using, times * (batches.using - fixed) + fixed)
+    ]
+    means = [
+        float(replay(end, course.workers, course.prefetch, pins=course.pins).mean()) for end in ends
+    ]
+    if abs(math.log(means[1] / means[0])) > WIDEST_LOG:
+        raise Refusal(
+            "how much of forward to optimizer goes by the sample is not known from batches of "
+            "one size",
+            bound=times * float(course.steps_ns.mean()) / min(means),
+        )
+    return _Changed(
+        ends[0],
+        course.workers,
+        course.prefetch,
+        course.pins,
+        "that making a batch goes by the sample; an epoch has fewer steps, which may take more "
+        "epochs",
+        other_end=ends[1],
+        times=times,
     )
 
 
@@ -377,6 +462,7 @@ _CHANGES: dict[Change, Callable[[_Ground, Question], _Changed]] = {
     Change.MEMORY: _memory,
     Change.WORKERS: _workers,
     Change.PREFETCH: _prefetch,
+    Change.THREADS: _threads,
     Change.BATCH: _batch,
     Change.TRY: _try,
 }
@@ -396,5 +482,5 @@ def _stage_named(name: str) -> Stage | None:
     return None
 
 
-def _is_crowded(workers: int, machine: Machine) -> bool:
-    return workers + (machine.threads or 1) > machine.cores
+def _is_crowded(workers: int, ground: _Ground) -> bool:
+    return workers + (ground.course.threads or 1) > ground.cores

@@ -10,7 +10,7 @@ import click
 if TYPE_CHECKING:
     from ..schema.prediction import Question
 
-_WITHOUT = re.compile(r"(.+?)(?:=([0-9.]+) ?%?)?")
+_WITHOUT = re.compile(r"([^=]+)(?:=([0-9]+(?:\.[0-9]+)?) ?%?)?")
 
 
 @click.command("what-if", epilog="Example: profkit what-if runs/mine --without ToTensor=50%")
@@ -26,6 +26,7 @@ _WITHOUT = re.compile(r"(.+?)(?:=([0-9.]+) ?%?)?")
 @click.option(
     "--prefetch", multiple=True, type=click.IntRange(1, 1024), help="Batches ahead of each worker."
 )
+@click.option("--threads", multiple=True, type=click.IntRange(1, 1024), help="Intra-op threads.")
 @click.option(
     "--batch",
     multiple=True,
@@ -54,6 +55,7 @@ def what_if(
     memory: bool,
     workers: tuple[int, ...],
     prefetch: tuple[int, ...],
+    threads: tuple[int, ...],
     batch: tuple[float, ...],
     form: str,
     output: Path | None,
@@ -67,6 +69,7 @@ def what_if(
     questions += [_without(text) for text in without]
     questions += [Question(Change.WORKERS, amount=count) for count in workers]
     questions += [Question(Change.PREFETCH, amount=count) for count in prefetch]
+    questions += [Question(Change.THREADS, amount=count) for count in threads]
     questions += [Question(Change.BATCH, amount=times) for times in batch]
     found = api.what_if(run, questions)
     if output is not None:
@@ -75,12 +78,10 @@ def what_if(
     elif form == "terminal":
         from rich.console import Console
 
-        from ..render.prediction import prediction_table
-        from ..render.terminal import print_table
+        from ..render.prediction import print_predictions
 
         # A pipe has no width; tables need more than the 80 columns that rich assumes then.
-        console = Console() if sys.stdout.isatty() else Console(width=140)
-        print_table(console, prediction_table(found))
+        print_predictions(found, Console() if sys.stdout.isatty() else Console(width=140))
     else:
         click.echo(api.render_predictions(found, form), nl=False)
 

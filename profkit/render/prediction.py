@@ -4,12 +4,14 @@ from dataclasses import asdict
 from typing import Any
 
 import msgspec
+from rich.console import Console
 
 from ..schema.estimate import Estimate
 from ..schema.prediction import Change, Prediction, Predictions, Question
 from ..schema.stage import STAGES
 from .markdown import markdown_table, safe
 from .tables import Table
+from .terminal import print_line, print_table
 from .units import ABSENT, milliseconds, one_line, percent, plural, significant, times
 
 SCHEMA = 1
@@ -27,6 +29,8 @@ def question_words(question: Question) -> str:
         return "data in memory"
     if question.change is Change.WORKERS:
         return plural(round(amount), "worker") if amount else "no workers"
+    if question.change is Change.THREADS:
+        return plural(round(amount), "intra-op thread")
     if question.change is Change.PREFETCH:
         return f"prefetch {round(amount)}"
     if question.change is Change.BATCH:
@@ -39,28 +43,48 @@ def prediction_table(found: Predictions) -> Table:
     rows = []
     for answer in found.answers:
         if answer.step_ns is None or answer.speedup is None:
-            bound = "" if answer.bound is None else f"at most {significant(answer.bound)}×"
-            cells = (ABSENT, bound or ABSENT, answer.reason or "")
+            bound = "unknown"
+            if answer.bound is not None:
+                bound += f", at most {significant(answer.bound)}×"
+            cells = (ABSENT, bound)
         else:
-            note = "" if answer.assumes is None else f"taken for granted: {answer.assumes}"
-            cells = (_step(answer.step_ns), _plain_times(answer.speedup), note)
+            cells = (_step(answer.step_ns), _plain_times(answer.speedup))
         rows.append((question_words(answer.question), *cells))
     return Table(
         title=f"What if: {one_line(found.run, 40)}, {milliseconds(found.step_ns.value)} ms a step",
-        head=("change", "ms a step (95 %)", "speedup (95 %)", "note"),
+        head=("change", "ms a step (95 %)", "speedup (95 %)"),
         rows=tuple(rows),
-        numbers=(False, True, True, False),
-        note=f"Replayed from {plural(found.batches, 'batch', 'es')}; unchanged, the replay takes "
-        f"{milliseconds(found.replayed_ns)} ms a step. Predicted, not measured: profkit tune "
-        "measures.",
+        numbers=(False, True, True),
+        note=f"Replayed from {plural(found.batches, 'batch', 'es')}: unchanged, that takes "
+        f"{milliseconds(found.replayed_ns)} ms a step{_held_out(found)}. Predicted, not measured: "
+        "profkit tune measures.",
     )
+
+
+def prediction_sentences(found: Predictions) -> tuple[str, ...]:
+    """What estimates take for granted, and why there are none, each once."""
+    sentences: dict[str, list[str]] = {}
+    for answer in found.answers:
+        for text in (answer.assumes and f"taken for granted: {answer.assumes}", answer.reason):
+            if text:
+                sentences.setdefault(text, []).append(question_words(answer.question))
+    return tuple(f"{', '.join(names)}: {text}" for text, names in sentences.items())
 
 
 def render_markdown(found: Predictions) -> str:
     """Predictions as Markdown."""
     lines = markdown_table(prediction_table(found), level=1)
-    lines += [f"- {safe(gap, 400)}" for gap in found.gaps]
-    return "\n".join(lines)
+    lines += [f"- {safe(text, 400)}" for text in (*prediction_sentences(found), *found.gaps)]
+    return "\n".join([*lines, ""])
+
+
+def print_predictions(found: Predictions, console: Console) -> None:
+    """Print predictions."""
+    print_table(console, prediction_table(found))
+    for text in prediction_sentences(found):
+        print_line(console, "note", text)
+    for text in found.gaps:
+        print_line(console, "gap", one_line(text, 400))
 
 
 def render_json(found: Predictions) -> str:
@@ -71,11 +95,18 @@ def render_json(found: Predictions) -> str:
         "step_ns": found.step_ns.value,
         "step_ns_interval": _interval(found.step_ns),
         "replayed_ns": found.replayed_ns,
+        "held_out_error": found.held_out_error,
         "batches": found.batches,
         "answers": [_answer(one) for one in found.answers],
         "gaps": list(found.gaps),
     }
     return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
+
+
+def _held_out(found: Predictions) -> str:
+    if found.held_out_error is None:
+        return ""
+    return f", and one half of the run is {percent(abs(found.held_out_error))} off the other"
 
 
 def _answer(answer: Prediction) -> dict[str, Any]:

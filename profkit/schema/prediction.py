@@ -15,6 +15,8 @@ class Change(Enum):
     """The data lies in memory, decoded; no loader is left."""
     WORKERS = "workers"
     PREFETCH = "prefetch"
+    THREADS = "threads"
+    """So many intra-op threads."""
     BATCH = "batch"
     """Batches are so many times larger."""
     TRY = "try"
@@ -28,8 +30,8 @@ class Question:
     Attributes:
         change: what kind.
         name: of the stage, part or fix; empty for the other kinds.
-        amount: `PART`: the share that goes, above 0 and at most 1; `WORKERS`, `PREFETCH`: how
-            many; `BATCH`: how many times as large.
+        amount: `PART`: the share that goes, above 0 and at most 1; `WORKERS`, `PREFETCH`,
+            `THREADS`: how many; `BATCH`: how many times as large.
     """
 
     change: Change
@@ -44,7 +46,7 @@ class Prediction:
     Attributes:
         question: what was asked.
         step_ns: mean step after the change; None where the recording cannot tell.
-        speedup: how many times faster; None likewise.
+        speedup: how many times faster a sample is trained on; None likewise.
         bound: the most that the change can give, as a speedup; None where that is not known.
         reason: why there is no estimate.
         assumes: what the estimate takes for granted.
@@ -66,6 +68,8 @@ class Predictions:
         run: its name.
         step_ns: mean step as it was measured.
         replayed_ns: the same by replay: how good the model is on what it is made from.
+        held_out_error: one half of the run replayed, over the other half as measured, less 1;
+            None where there are too few batches.
         batches: that the answers rest on.
         answers: in the order of the questions.
         gaps: sentences.
@@ -74,6 +78,7 @@ class Predictions:
     run: str
     step_ns: Estimate
     replayed_ns: float
+    held_out_error: float | None
     batches: int
     answers: tuple[Prediction, ...]
     gaps: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..analyze.course import Course, course_of
-from ..analyze.what_if import LEAST_BATCHES, Machine, predict
+from ..analyze.what_if import LEAST_BATCHES, predict
 from ..errors import ProfkitError
 from ..schema.fix import Fix, FixOrder, Knob
 from ..schema.prediction import Change, Prediction, Question
@@ -21,7 +21,12 @@ from .repository import OF_A_HOOK
 WARMUP_STEPS = 10
 LOOK_STEPS = 200
 """Steps to look at, at most; fewer where the time is up."""
-_CHANGES = {Knob.DATA: Change.MEMORY, Knob.WORKERS: Change.WORKERS, Knob.PREFETCH: Change.PREFETCH}
+_CHANGES = {
+    Knob.DATA: Change.MEMORY,
+    Knob.WORKERS: Change.WORKERS,
+    Knob.PREFETCH: Change.PREFETCH,
+    Knob.THREADS: Change.THREADS,
+}
 
 
 class Look:
@@ -29,16 +34,16 @@ class Look:
 
     Args:
         course: its batches; None where it could not be looked at.
-        machine: that it runs on.
+        cores: that it may use.
         gap: why not.
 
     Attributes:
         probes: the same with other numbers of loader workers.
     """
 
-    def __init__(self, course: Course | None, machine: Machine, gap: str | None = None) -> None:
+    def __init__(self, course: Course | None, cores: int, gap: str | None = None) -> None:
         self.course = course
-        self.machine = machine
+        self.cores = cores
         self.gap = gap
         self.probes: list[Course] = []
 
@@ -52,7 +57,7 @@ class Look:
             if change is None
             else Question(change, amount=float(fix.value or 0))
         )
-        found = predict("", self.course, self.machine, [question], self.probes)
+        found = predict("", self.course, self.cores, [question], self.probes)
         return found.answers[0]
 
 
@@ -89,17 +94,15 @@ def look_at(
                 process.wait(max(0.1, limit_s))
         finally:
             _end(process)
-    machine = Machine(cores, None)
     try:
         record = read_run(run)
-        machine = Machine(cores, record.manifest.environment.intra_op_threads)
         course = course_of(record, read_loader_record(run))
     except ProfkitError as error:
-        return Look(None, machine, f"nothing could be predicted: {error}")
+        return Look(None, cores, f"nothing could be predicted: {error}")
     if len(course) < LEAST_BATCHES:
         gap = f"nothing could be predicted: {len(course)} steps counted, {LEAST_BATCHES} are needed"
-        return Look(None, machine, gap)
-    return Look(course, machine)
+        return Look(None, cores, gap)
+    return Look(course, cores)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
