@@ -183,7 +183,9 @@ def compare(*paths: str | Path, anyway: bool = False) -> RunsComparison:
     return compare_directories([Path(path) for path in paths], anyway=anyway)
 
 
-def what_if(path: str | Path, questions: Sequence[Question] = ()) -> Predictions:
+def what_if(
+    path: str | Path, questions: Sequence[Question] = (), probes: Sequence[str | Path] = ()
+) -> Predictions:
     """What a recorded run's step would take after changes, each with its interval.
 
     Needs neither torch nor the machine that wrote the run.
@@ -191,14 +193,16 @@ def what_if(path: str | Path, questions: Sequence[Question] = ()) -> Predictions
     Args:
         path: a run directory, or one that holds some: then the first of them.
         questions: those that suit the run unless given.
+        probes: short runs of the same program on the same machine, with other loader workers or
+            intra-op threads: how these slow each other down can only be measured.
 
     Raises:
-        InputError: too few steps to judge by.
+        InputError: too few steps to judge by, or something is asked that the run does not have.
         RunError: it is no run, is damaged, or comes from a newer profkit.
     """
     from .predicting import predict_run
 
-    return predict_run(Path(path), questions)
+    return predict_run(Path(path), questions, [Path(one) for one in probes])
 
 
 def trace(

@@ -7,6 +7,7 @@ from .analyze.course import Course, course_of
 from .analyze.what_if import FIXES, LEAST_BATCHES, predict
 from .errors import InputError
 from .schema.prediction import Change, Predictions, Question
+from .schema.record import RunRecord
 from .schema.stage import STAGES, Stage
 from .store.loader_record import read_loader_record
 from .store.records import read_run
@@ -17,17 +18,29 @@ LEAST_SHARE = 0.03
 MOST_PARTS = 5
 
 
-def predict_run(path: Path, questions: Sequence[Question] = ()) -> Predictions:
+def predict_run(
+    path: Path, questions: Sequence[Question] = (), probes: Sequence[Path] = ()
+) -> Predictions:
     """What a run says about changes.
 
     Args:
         path: a run directory, or one that holds some: then the first of them.
         questions: those that suit the run unless given.
+        probes: runs of the same program on the same machine, with other loader workers or
+            intra-op threads.
 
     Raises:
         InputError: too few steps to judge by.
         RunError: it is no run, is damaged, or comes from a newer profkit.
     """
+    run, course = _read(path)
+    cores = run.manifest.environment.hardware.usable_cores
+    asked = tuple(questions) or usual_questions(course, cores)
+    _check_names(asked, course)
+    return predict(run.manifest.name, course, cores, asked, [_read(one)[1] for one in probes])
+
+
+def _read(path: Path) -> tuple[RunRecord, Course]:
     directory = find_runs(path)[0]
     run = read_run(directory)
     course = course_of(run, read_loader_record(directory))
@@ -36,11 +49,7 @@ def predict_run(path: Path, questions: Sequence[Question] = ()) -> Predictions:
             f"{directory} has {len(course)} steps that count, {LEAST_BATCHES} are needed: record "
             "more of them"
         )
-    environment = run.manifest.environment
-    cores = environment.hardware.usable_cores
-    asked = tuple(questions) or usual_questions(course, cores)
-    _check_names(asked, course)
-    return predict(run.manifest.name, course, cores, asked)
+    return run, course
 
 
 def _check_names(questions: Sequence[Question], course: Course) -> None:

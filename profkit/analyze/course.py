@@ -37,6 +37,8 @@ class Course:
         prefetch: 0 without workers.
         pins: whether a thread receives and pins batches.
         threads: intra-op ones; None where that is not known.
+        busy_share: of the time of making a batch, what its maker wants a core for; 1 where that
+            is not known.
         parts: of what a batch costs its producer; empty where that was not looked into.
         block: (n,) which stretch without a break each is in.
     """
@@ -48,6 +50,7 @@ class Course:
     prefetch: int
     pins: bool
     threads: int | None
+    busy_share: float
     parts: tuple[PartCost, ...]
     block: Int64Array
 
@@ -100,6 +103,7 @@ def _by_step(steps: StepTable, workers: int | None, threads: int | None) -> Cour
         prefetch=0,
         pins=False,
         threads=threads,
+        busy_share=1.0,
         parts=(),
         block=_stretches(rows),
     )
@@ -144,6 +148,7 @@ def _by_batch(
         prefetch=facts.prefetch,
         pins=facts.pins and facts.workers > 0,
         threads=threads,
+        busy_share=1.0 if cost is None else 1 - cost.blocked_share,
         parts=() if cost is None else cost.parts,
         block=_stretches(at),
     )

@@ -483,4 +483,6 @@ def _stage_named(name: str) -> Stage | None:
 
 
 def _is_crowded(workers: int, ground: _Ground) -> bool:
-    return workers + (ground.course.threads or 1) > ground.cores
+    """Whether so many workers and the loop's threads want more cores than there are."""
+    course = ground.course
+    return workers * course.busy_share + (course.threads or 1) > ground.cores

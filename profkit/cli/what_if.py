@@ -35,6 +35,14 @@ _WITHOUT = re.compile(r"([^=]+)(?:=([0-9]+(?:\.[0-9]+)?) ?%?)?")
     help="Batches that are so many times as large.",
 )
 @click.option(
+    "--probe",
+    "probes",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="A short run with other loader workers or threads, to tell what they do to each other.",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(["terminal", "md", "json"]),
@@ -57,6 +65,7 @@ def what_if(
     prefetch: tuple[int, ...],
     threads: tuple[int, ...],
     batch: tuple[float, ...],
+    probes: tuple[Path, ...],
     form: str,
     output: Path | None,
     force: bool,
@@ -71,7 +80,7 @@ def what_if(
     questions += [Question(Change.PREFETCH, amount=count) for count in prefetch]
     questions += [Question(Change.THREADS, amount=count) for count in threads]
     questions += [Question(Change.BATCH, amount=times) for times in batch]
-    found = api.what_if(run, questions)
+    found = api.what_if(run, questions, probes)
     if output is not None:
         api.save_text(output, api.render_predictions(found, form), force=force)
         click.echo(output)

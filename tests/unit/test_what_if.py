@@ -39,6 +39,7 @@ def course(making: object, forward: object = 3 * MS, workers: int = 0, count: in
         2 if workers else 0,
         False,
         1,
+        1.0,
         parts,
         np.zeros(count, np.int64),
     )
