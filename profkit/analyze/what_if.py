@@ -298,8 +298,8 @@ def _memory(ground: _Ground, question: Question) -> _Changed:
         )
     none = np.zeros_like(course.batches.making)
     using = course.batches.using
-    # What decodes leaves cold caches to the model.
-    warm = using - np.minimum(COLD_NS, COLD_SHARE * using)
+    # A loop that decodes leaves cold caches to its model.
+    gone = 0.0 if course.workers else np.minimum(COLD_NS, COLD_SHARE * using)
     return _Changed(
         Batches(none, none, none, none, using),
         workers=0,
@@ -307,7 +307,7 @@ def _memory(ground: _Ground, question: Question) -> _Changed:
         pins=False,
         assumes="that slicing a batch out of memory takes no time",
         source=alone,
-        other_end=Batches(none, none, none, none, warm),
+        other_end=Batches(none, none, none, none, using - gone),
     )
 
 

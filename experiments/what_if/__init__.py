@@ -1,0 +1,1 @@
+"""What profkit predicts of a change, beside what the change then gives."""
