@@ -1,0 +1,1 @@
+"""What `profkit tune` finds by itself, and proves."""
