@@ -1,5 +1,6 @@
 """Looking into loaders in the main process: what is recorded, and that it can be taken away."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -131,3 +132,29 @@ def test_other_subclasses_of_a_loader_are_what_they_were(looking: LoaderAnatomy)
 
     seen = [x.tolist() for x in Doubled(TensorDataset(torch.arange(4.0)), batch_size=2)]
     assert seen == [[0, 2], [4, 6]]
+
+
+def test_pinning_is_timed_once_for_all_that_a_batch_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pretended(data: Any, device: Any = None) -> Any:
+        if isinstance(data, list):
+            return [pin_memory.pin_memory(one, device) for one in data]
+        time.sleep(0.002)
+        return data
+
+    monkeypatch.setattr(pin_memory, "pin_memory", pretended)
+    hooks = Replacements()
+    anatomy = LoaderAnatomy(str(tmp_path))
+    anatomy.install(hooks)
+    batches = iter(numbers())
+    source = vars(batches)["_profkit_source"]
+    for i in range(2):  # as the thread does that pins: a batch comes, and is pinned
+        anatomy._arrived(source.arrivals, i, 7, 5)
+        pin_memory.pin_memory([torch.zeros(1), torch.zeros(1)])
+    assert [one[:2] for one in source.arrivals.values()] == [(7, 5), (7, 5)]
+    assert all(one[2] >= 4_000_000 for one in source.arrivals.values())
+    pin_memory.pin_memory([torch.zeros(1)])  # nobody's batch
+    assert len(source.arrivals) == 2
+    hooks.put_back()
+    anatomy.stop()
