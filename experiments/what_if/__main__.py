@@ -207,7 +207,7 @@ def _section(pairs: Sequence[Pair], predicted: dict[str, Any]) -> list[str]:
             f"| {pair.asked.words} | {pair.predicted['speedup']:.3g} ({low:.3g} to {high:.3g}) | "
             f"{measured} | {100 * pair.error:+.1f} % | {note.strip()} |"
         )
-    return [*lines, "", *_sweep(pairs)]
+    return [*lines, "", *_sweep(pairs, predicted["workers"])]
 
 
 def _reason(pair: Pair) -> str:
@@ -216,19 +216,19 @@ def _reason(pair: Pair) -> str:
     return most + str(pair.predicted["reason"]).replace("|", "/")
 
 
-def _sweep(pairs: Sequence[Pair]) -> list[str]:
+def _sweep(pairs: Sequence[Pair], recommended: int | None) -> list[str]:
     """Which number of workers is recommended, and which one is best."""
-    counts = [pair for pair in pairs if pair.asked.question.change is profkit.Change.WORKERS]
-    told = [pair for pair in counts if pair.is_told]
-    if not told:
+    counts = {
+        round(pair.asked.question.amount): pair.measured
+        for pair in pairs
+        if pair.asked.question.change is profkit.Change.WORKERS
+    }
+    if recommended is None or not counts:
         return []
-    best = max([1.0, *(pair.measured for pair in counts)])
-    first = max(told, key=lambda pair: float(pair.predicted["speedup"]))
-    stays = float(first.predicted["speedup"]) <= 1
-    given = 1.0 if stays else first.measured
-    words = "as it is" if stays else first.asked.words
+    best = max(1.0, *counts.values())
+    given = counts.get(recommended, 1.0)  # as it is
     return [
-        f"Workers recommended: {words}, {given:.3g}; the best of the sweep gives {best:.3g}: "
+        f"Workers recommended: {recommended}, {given:.3g}; the best of the sweep gives {best:.3g}: "
         f"{100 * (1 - given / best):.1f} % are left (target {100 * SWEEP_BAR:.0f} %).",
         "",
     ]

@@ -32,6 +32,8 @@ COLD_NS, COLD_SHARE = 1e6, 0.25
 """What cold caches cost the model at most, in a step: reading some 10 MB again, and no more of its
 time than was seen (FastMLP's forward takes 0.77 of its time, and backward 0.83, where the loop
 decodes nothing: tests/e2e/test_mnist_costs.py)."""
+WORTH = 1.03
+"""What more workers must win to be worth it: more of them want more memory, and more cores."""
 WIDEST_LOG = 0.3
 """Two ends that lie further apart make no estimate."""
 FIXES = {
@@ -132,8 +134,28 @@ def predict(
         replayed_ns=float(base.mean()),
         batches=len(course),
         held_out_error=off,
+        workers=recommended_workers(course.workers, answers),
         answers=answers,
     )
+
+
+def recommended_workers(now: int | None, answers: Sequence[Prediction]) -> int | None:
+    """The fewest loader workers that promise nearly the best step; None where nothing tells.
+
+    Args:
+        now: how many there are.
+        answers: among them those about workers.
+    """
+    gains = {
+        round(one.question.amount): one.speedup.value
+        for one in answers
+        if one.question.change is Change.WORKERS and one.speedup is not None
+    }
+    if now is None or not gains:
+        return None
+    gains[now] = 1.0
+    best = max(gains.values())
+    return min(count for count, gain in gains.items() if gain * WORTH >= best)
 
 
 def _answer(

@@ -68,7 +68,10 @@ def prediction_sentences(found: Predictions) -> tuple[str, ...]:
         for text in (answer.assumes and f"taken for granted: {answer.assumes}", answer.reason):
             if text:
                 sentences.setdefault(text, []).append(question_words(answer.question))
-    return tuple(f"{', '.join(names)}: {text}" for text, names in sentences.items())
+    said = [f"{', '.join(names)}: {text}" for text, names in sentences.items()]
+    if found.workers is not None:
+        said.append(f"fewest loader workers with nearly the best predicted step: {found.workers}")
+    return tuple(said)
 
 
 def render_markdown(found: Predictions) -> str:
@@ -96,6 +99,7 @@ def render_json(found: Predictions) -> str:
         "step_ns_interval": _interval(found.step_ns),
         "replayed_ns": found.replayed_ns,
         "held_out_error": found.held_out_error,
+        "workers": found.workers,
         "batches": found.batches,
         "answers": [_answer(one) for one in found.answers],
         "gaps": list(found.gaps),

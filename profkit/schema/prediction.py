@@ -70,6 +70,8 @@ class Predictions:
         replayed_ns: the same by replay: how good the model is on what it is made from.
         held_out_error: one half of the run replayed, over the other half as measured, less 1;
             None where there are too few batches.
+        workers: the fewest loader workers that promise nearly the best step; None where that was
+            not asked, or cannot be told.
         batches: that the answers rest on.
         answers: in the order of the questions.
         gaps: sentences.
@@ -79,6 +81,7 @@ class Predictions:
     step_ns: Estimate
     replayed_ns: float
     held_out_error: float | None
+    workers: int | None
     batches: int
     answers: tuple[Prediction, ...]
     gaps: tuple[str, ...] = ()

@@ -129,6 +129,19 @@ def test_past_the_cores_more_workers_win_nothing() -> None:
     assert eight == pytest.approx(two, rel=0.05)
 
 
+def test_no_more_workers_are_recommended_than_win_something() -> None:
+    base = course(10 * MS)
+    probes = [course(12 * MS, workers=1), course(20 * MS, workers=2)]
+    asked = [Question(Change.WORKERS, amount=count) for count in (1, 2, 4, 8)]
+    # One worker takes 12 ms for a step of 14, two 10, and more of them share two cores.
+    assert predict("a run", base, 2, asked, probes).workers == 2
+    assert predict("a run", base, 2, [Question(Change.MEMORY)], probes).workers is None
+    dear = [course(30 * MS, workers=1), course(60 * MS, workers=2)]
+    assert predict("a run", base, 2, asked, dear).workers == 0
+    io = course(10 * MS, workers=1)
+    assert predict("a run", io, 64, asked).workers == 4, "3 were not asked about"
+
+
 def test_larger_batches_are_told_of_where_making_them_is_most_of_it() -> None:
     # 40 ms of making, 4 of using: twice that is 84 to 88 ms for two batches.
     answer = ask(course(40 * MS), Question(Change.BATCH, amount=2))
