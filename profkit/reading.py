@@ -6,7 +6,10 @@ from pathlib import Path
 from .analyze.breakdown import break_down
 from .analyze.compare import contention, unknown_contention
 from .analyze.core_waits import core_wait_share
+from .analyze.course import course_of
 from .analyze.loader_findings import examine_loader
+from .analyze.usual_questions import usual_questions
+from .analyze.what_if import LEAST_BATCHES, predict
 from .diagnose.policy import BUSY_CORES_SHARE
 from .diagnose.situation import Situation
 from .diagnose.stragglers import judge_ranks
@@ -17,7 +20,9 @@ from .render.wording import busy_line, ending_line
 from .schema.drilldown import Drilldown
 from .schema.estimate import Estimate
 from .schema.findings import EndingKind, RunFindings, Verdict
+from .schema.loader import LoaderRecord
 from .schema.loader_findings import LoaderFindings
+from .schema.prediction import Predictions
 from .schema.ranks import RankRecord, RanksFindings
 from .schema.record import RunRecord
 from .schema.run import KILLED
@@ -102,7 +107,8 @@ def run_findings(run: Path, recorded: RunRecord) -> RunFindings:
     seen = contention(recorded, wait)
     if seen is None and (unknown := unknown_contention(recorded)) is not None:
         gaps.append(unknown)
-    loader = _loader(run, recorded)
+    looked = read_loader_record(run)
+    loader = None if looked is None else _loader(looked, recorded)
     if loader is not None:
         gaps += loader.gaps
     situation = Situation(
@@ -127,14 +133,24 @@ def run_findings(run: Path, recorded: RunRecord) -> RunFindings:
         marks=recorded.marks,
         gaps=tuple(gaps),
         loader=loader,
+        what_if=_what_if(looked, recorded),
     )
 
 
-def _loader(run: Path, recorded: RunRecord) -> LoaderFindings | None:
-    """What the loader that fed the training cost, where it was looked into."""
+def _loader(looked: LoaderRecord, recorded: RunRecord) -> LoaderFindings | None:
+    """What the loader that fed the training cost."""
     facts = recorded.manifest.loader
-    found = read_loader_record(run)
-    return None if found is None else examine_loader(found, None if facts is None else facts.number)
+    return examine_loader(looked, None if facts is None else facts.number)
+
+
+def _what_if(looked: LoaderRecord | None, recorded: RunRecord) -> Predictions | None:
+    """What changes would give; None of too few steps."""
+    course = course_of(recorded, looked)
+    if len(course) < LEAST_BATCHES:
+        return None
+    cores = recorded.manifest.environment.hardware.usable_cores
+    questions = usual_questions(course, cores)
+    return predict(recorded.manifest.name, course, cores, questions)
 
 
 def _is_slowed(core_wait: Estimate, verdicts: tuple[Verdict, ...]) -> bool:

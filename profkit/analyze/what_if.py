@@ -163,9 +163,9 @@ def _answer(
 ) -> Prediction:
     try:
         changed = _CHANGES[question.change](ground, question)
+        center, reach = _log_ratio(ground, drawn, base, changed)
     except Refusal as refused:
         return Prediction(question, None, None, refused.bound, refused.reason)
-    center, reach = _log_ratio(ground, drawn, base, changed)
     spread = _log_reach(measured)
     step = measured.value * math.exp(center)
     wide = math.hypot(reach, spread)
@@ -188,6 +188,8 @@ def _log_ratio(ground: _Ground, drawn: Rows, base: Times, changed: _Changed) -> 
         base = ground.course.steps_ns[drawn].mean(axis=1)
     else:
         after = _replayed(changed, rows)
+    if min(after.min(), base.min()) <= 0:
+        raise Refusal("nothing else was observed in its steps")
     # The same stretches before and after: what they share cancels.
     ratios = np.log(after / base)
     center = float(ratios.mean())
@@ -444,7 +446,8 @@ def _batch(ground: _Ground, question: Question) -> _Changed:
         for using in (batches.using, times * (batches.using - fixed) + fixed)
     ]
     means = [
-        float(replay(end, course.workers, course.prefetch, pins=course.pins).mean()) for end in ends
+        max(1.0, float(replay(end, course.workers, course.prefetch, pins=course.pins).mean()))
+        for end in ends
     ]
     if abs(math.log(means[1] / means[0])) > WIDEST_LOG:
         raise Refusal(

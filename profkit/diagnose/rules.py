@@ -38,7 +38,7 @@ def contended(situation: Situation) -> Verdict | None:
         ),
         at_stake_share=at_stake,
         advice="Judge workers and threads together: fewer of both, or no loader at all: data that "
-        "fits can stay in memory. `profkit tune` tries them together."
+        "fits can stay in memory. profkit tune tries them together."
         + ("" if seen.core_wait is None else " And free the machine from what else runs on it."),
     )
 

@@ -19,6 +19,7 @@ from ..schema.estimate import Estimate
 from ..schema.findings import RunFindings
 from .comparison_tables import comparison_table
 from .comparison_words import CAUTION, comparison_lines
+from .estimates import interval
 from .markdown import markdown_table, safe, safe_code
 from .terminal import print_line, print_table
 from .wording import data_line, hardware_line, verdict_sentence, versions_line
@@ -107,7 +108,7 @@ def _run(run: RunFindings, drift: float | None) -> dict[str, Any]:
         "commit": manifest.environment.commit,
         "steps": 0 if steps is None else steps.count,
         "mean_step_ns": None if mean is None else mean.value,
-        "mean_step_interval": None if mean is None else _interval(mean),
+        "mean_step_interval": None if mean is None else interval(mean),
         "drift_share": drift,
         "verdict": {
             "kind": verdict.kind,
@@ -164,12 +165,6 @@ def _ranked(one: RankedRun, found: RunsComparison) -> dict[str, Any]:
 def _ratio(ratio: Estimate | None) -> dict[str, Any]:
     return {
         "ratio": None if ratio is None else ratio.value,
-        "ratio_interval": None if ratio is None else _interval(ratio),
+        "ratio_interval": None if ratio is None else interval(ratio),
         "blocks": None if ratio is None else ratio.blocks,
     }
-
-
-def _interval(estimate: Estimate) -> list[float] | None:
-    if estimate.low is None or estimate.high is None:
-        return None
-    return [estimate.low, estimate.high]

@@ -9,7 +9,6 @@ from ..schema.drilldown import Drilldown
 from ..schema.findings import (
     REPORT_SCHEMA,
     Comparison,
-    Estimate,
     Evidence,
     Report,
     RunFindings,
@@ -19,6 +18,8 @@ from ..schema.findings import (
 from ..schema.loader_findings import LoaderFindings
 from ..schema.ranks import RanksFindings, Spread, Straggler
 from ..schema.run import ProbeFacts
+from .changes import answer_json
+from .estimates import interval
 from .loader import loader_sentences
 from .ranks import rank_sentences
 from .wording import ending_line, verdict_sentence
@@ -36,18 +37,12 @@ def render_json(report: Report) -> str:
     return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
 
 
-def _interval(estimate: Estimate) -> list[float] | None:
-    if estimate.low is None or estimate.high is None:
-        return None
-    return [estimate.low, estimate.high]
-
-
 def _comparison(comparison: Comparison) -> dict[str, Any]:
     return {
         "base": comparison.base,
         "other": comparison.other,
         "speedup": comparison.speedup.value,
-        "speedup_interval": _interval(comparison.speedup),
+        "speedup_interval": interval(comparison.speedup),
         "block_pairs": comparison.speedup.blocks,
         "base_step_ns": comparison.base_step_ns,
         "other_step_ns": comparison.other_step_ns,
@@ -75,7 +70,7 @@ def _ranks(found: RanksFindings) -> dict[str, Any]:
             "step_ns": replay.step_ns,
             "error_share": replay.error_share,
             "lost_share": replay.lost_share.value,
-            "lost_share_interval": _interval(replay.lost_share),
+            "lost_share_interval": interval(replay.lost_share),
             "jitter_share": replay.jitter_share,
         },
         "stragglers": None if stragglers is None else [_straggler(one) for one in stragglers],
@@ -104,13 +99,13 @@ def _straggler(one: Straggler) -> dict[str, Any]:
         "rank": one.rank,
         "stage": None if one.stage is None else one.stage.value,
         "longer_share": None if longer is None else longer.value,
-        "longer_share_interval": None if longer is None else _interval(longer),
+        "longer_share_interval": None if longer is None else interval(longer),
         "excess_share": one.excess_share.value,
-        "excess_share_interval": _interval(one.excess_share),
+        "excess_share_interval": interval(one.excess_share),
         "recovered_share": one.recovered_share.value,
-        "recovered_share_interval": _interval(one.recovered_share),
+        "recovered_share_interval": interval(one.recovered_share),
         "lost_share": one.lost_share.value,
-        "lost_share_interval": _interval(one.lost_share),
+        "lost_share_interval": interval(one.lost_share),
         "step_without_ns": one.without_ns,
     }
 
@@ -154,7 +149,7 @@ def _run(run: RunFindings, comparison: Comparison | None) -> dict[str, Any]:
                 "p95": steps.p95,
                 "total": steps.total,
                 "mean": None if mean is None else mean.value,
-                "mean_interval": None if mean is None else _interval(mean),
+                "mean_interval": None if mean is None else interval(mean),
             },
         },
         "stages": {
@@ -163,12 +158,15 @@ def _run(run: RunFindings, comparison: Comparison | None) -> dict[str, Any]:
         },
         "core_wait": None
         if run.core_wait is None
-        else {"share": run.core_wait.value, "share_interval": _interval(run.core_wait)},
+        else {"share": run.core_wait.value, "share_interval": interval(run.core_wait)},
         "verdict": {
             **_verdict(main, run, comparison),
             "also": [_verdict(verdict, run, comparison) for verdict in others],
         },
         "loader": None if run.loader is None else _loader(run.loader),
+        "what_if": None
+        if run.what_if is None
+        else [answer_json(answer) for answer in run.what_if.answers],
         "drilldown": [_drilldown(found) for found in run.drilldown],
         "overhead": [_probe(probe) for probe in manifest.probes if probe.gap is None],
         "apart": [asdict(apart) for apart in manifest.apart],
@@ -188,7 +186,7 @@ def _loader(found: LoaderFindings) -> dict[str, Any]:
             "batches": producer.batches,
             "detailed": producer.detailed,
             "batch_ns": producer.batch_ns.value,
-            "batch_ns_interval": _interval(producer.batch_ns),
+            "batch_ns_interval": interval(producer.batch_ns),
             "median_ns": producer.median_ns,
             "p95_ns": producer.p95_ns,
             "cpu_share": producer.cpu_share,
@@ -208,7 +206,7 @@ def _loader(found: LoaderFindings) -> dict[str, Any]:
 def _stage(finding: StageFinding) -> dict[str, Any]:
     return {
         "share": finding.share.value,
-        "share_interval": _interval(finding.share),
+        "share_interval": interval(finding.share),
         "total_ns": finding.total_ns,
         "median_ns": finding.median_ns,
         "iqr_ns": finding.iqr_ns,

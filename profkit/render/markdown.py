@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from ..schema.findings import Report, RunFindings
 from ..schema.loader_findings import LoaderFindings
 from ..schema.ranks import RanksFindings
+from .changes import best_line
 from .loader import loader_sentences, loader_table
 from .ranks import rank_sentences, rank_table
 from .tables import Table, drilldown_table, stage_table
@@ -74,6 +75,8 @@ def _verdicts(report: Report) -> list[str]:
         for verdict in others:
             lines.append(f"  - also {safe(verdict_sentence(verdict, run, comparison), 400)}.")
             lines.append(f"    - next: {safe(verdict.advice, 400)}")
+        if (promised := best_line(run.what_if, comparison)) is not None:
+            lines.append(f"  - what if: {safe(promised, 400)}")
     if report.comparison is not None and not any(
         verdict.stage is not None and verdict.stage.value == "dataloader"
         for verdict in report.runs[0].verdicts

@@ -1,41 +1,19 @@
 """Predictions as a table, for a screen, as Markdown and as JSON."""
 
-from dataclasses import asdict
-from typing import Any
-
 import msgspec
 from rich.console import Console
 
 from ..schema.estimate import Estimate
-from ..schema.prediction import Change, Prediction, Predictions, Question
-from ..schema.stage import STAGES
+from ..schema.prediction import Predictions
+from .changes import answer_json, question_words
+from .estimates import interval, plain_times
 from .markdown import markdown_table, safe
 from .tables import Table
 from .terminal import print_line, print_table
-from .units import ABSENT, milliseconds, one_line, percent, plural, significant, times
+from .units import ABSENT, milliseconds, one_line, percent, plural, significant
 
 SCHEMA = 1
 """Version of the JSON. History: 1, the first one (2026-11)."""
-
-
-def question_words(question: Question) -> str:
-    """A change in words."""
-    amount = question.amount
-    name = next((s.label for s in STAGES if s.value == question.name), question.name)
-    name = one_line(name, 60)
-    if question.change is Change.PART:
-        return f"without {name}" if amount >= 1 else f"{name} {percent(amount)} shorter"
-    if question.change is Change.MEMORY:
-        return "data in memory"
-    if question.change is Change.WORKERS:
-        return plural(round(amount), "worker") if amount else "no workers"
-    if question.change is Change.THREADS:
-        return plural(round(amount), "intra-op thread")
-    if question.change is Change.PREFETCH:
-        return f"prefetch {round(amount)}"
-    if question.change is Change.BATCH:
-        return f"batch {significant(amount)} times as large"
-    return name
 
 
 def prediction_table(found: Predictions) -> Table:
@@ -48,7 +26,7 @@ def prediction_table(found: Predictions) -> Table:
                 bound += f", at most {significant(answer.bound)}×"
             cells = (ABSENT, bound)
         else:
-            cells = (_step(answer.step_ns), _plain_times(answer.speedup))
+            cells = (_step(answer.step_ns), plain_times(answer.speedup))
         rows.append((question_words(answer.question), *cells))
     return Table(
         title=f"What if: {one_line(found.run, 40)}, {milliseconds(found.step_ns.value)} ms a step",
@@ -96,12 +74,12 @@ def render_json(found: Predictions) -> str:
         "schema": SCHEMA,
         "run": found.run,
         "step_ns": found.step_ns.value,
-        "step_ns_interval": _interval(found.step_ns),
+        "step_ns_interval": interval(found.step_ns),
         "replayed_ns": found.replayed_ns,
         "held_out_error": found.held_out_error,
         "workers": found.workers,
         "batches": found.batches,
-        "answers": [_answer(one) for one in found.answers],
+        "answers": [answer_json(one) for one in found.answers],
         "gaps": list(found.gaps),
     }
     return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
@@ -113,33 +91,7 @@ def _held_out(found: Predictions) -> str:
     return f", and one half of the run is {percent(abs(found.held_out_error))} off the other"
 
 
-def _answer(answer: Prediction) -> dict[str, Any]:
-    question = answer.question
-    step, speedup = answer.step_ns, answer.speedup
-    return {
-        "change": question_words(question),
-        "question": {**asdict(question), "change": question.change.value},
-        "step_ns": None if step is None else step.value,
-        "step_ns_interval": _interval(step),
-        "speedup": None if speedup is None else speedup.value,
-        "speedup_interval": _interval(speedup),
-        "bound": answer.bound,
-        "reason": answer.reason,
-        "assumes": answer.assumes,
-    }
-
-
-def _interval(estimate: Estimate | None) -> list[float] | None:
-    if estimate is None or estimate.low is None or estimate.high is None:
-        return None
-    return [estimate.low, estimate.high]
-
-
 def _step(step: Estimate) -> str:
     if step.low is None or step.high is None:
         return milliseconds(step.value)
     return f"{milliseconds(step.value)} ({milliseconds(step.low)} to {milliseconds(step.high)})"
-
-
-def _plain_times(speedup: Estimate) -> str:
-    return times(speedup).replace("95 % interval ", "")

@@ -7,6 +7,7 @@ from rich.text import Text
 
 from ..schema.findings import EndingKind, Report
 from ..schema.run import COMPLETED
+from .changes import best_line
 from .loader import loader_sentences, loader_table
 from .ranks import rank_sentences, rank_table
 from .tables import Table, drilldown_table, stage_table
@@ -61,6 +62,8 @@ def print_report(report: Report, console: Console) -> None:
         for verdict in others:
             print_line(console, "  also", verdict_sentence(verdict, run, comparison))
             print_line(console, "    next", verdict.advice)
+        if (promised := best_line(run.what_if, comparison)) is not None:
+            print_line(console, "  what if", promised)
     if first.loader is not None:
         console.print()
         if (table := loader_table(first.loader)) is not None:

@@ -6,6 +6,7 @@ from enum import Enum
 from .drilldown import Drilldown
 from .estimate import Estimate as Estimate
 from .loader_findings import LoaderFindings
+from .prediction import Predictions
 from .ranks import RanksFindings
 from .run import RunManifest
 from .stage import Stage
@@ -13,7 +14,7 @@ from .steps import MarkTable
 
 REPORT_SCHEMA = 3
 """Version of the JSON report. History: 1, the first one (2026-11); 2, `ranks` (2026-11);
-3, `loader` (2026-11)."""
+3, `loader` and `what_if` (2026-11)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +182,7 @@ class RunFindings:
             waited for a core, see `CoreWaits`; None where nobody looked.
         verdicts: ranked; the first one is *the* verdict.
         loader: of the one that fed the training; None where none was looked into.
+        what_if: what changes would give; None of too few steps.
     """
 
     manifest: RunManifest
@@ -193,6 +195,7 @@ class RunFindings:
     marks: MarkTable
     gaps: tuple[str, ...]
     loader: LoaderFindings | None = None
+    what_if: Predictions | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
