@@ -1,20 +1,21 @@
-"""Two loops that took turns in one process: their step times, pair of blocks by pair."""
+"""Two loops beside each other: pair of blocks by pair where they took turns in one process."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from ..schema.estimate import Estimate
-from ..schema.findings import Comparison, Contention
+from ..schema.findings import Comparison, Contention, StageGrowth
 from ..schema.record import RunRecord
+from ..schema.run import RunManifest
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import Int64Array, StepTable
-from .breakdown import active_rows, block_ids
+from .breakdown import active_rows, block_ids, blocks
 from .core_waits import growth_by_waits
-from .statistics import Values, paired_ratio, typical
+from .statistics import Values, paired_ratio, ratio_of_means, typical
+from .turns import block_means
 
 MODEL_STAGES = (Stage.FORWARD, Stage.BACKWARD, Stage.OPTIMIZER)
-_MODEL_COLUMNS = [STAGES.index(stage) for stage in MODEL_STAGES]
 
 
 def compare(base: RunRecord, other: RunRecord) -> Comparison | None:
@@ -41,28 +42,35 @@ def contention(run: RunRecord, core_wait: Estimate | None = None) -> Contention 
         run: with a reference, if one was made.
         core_wait: see `RunFindings`; tells where there is no reference.
     """
-    reference, loader = run.reference, run.manifest.loader
-    threads = run.manifest.environment.intra_op_threads
+    loader, threads = run.manifest.loader, run.manifest.environment.intra_op_threads
     if loader is None or not loader.num_workers or threads is None:
         return None
-    pairs = None
-    if reference is not None:
-        pairs = _pairs(run.steps, reference, _model_ns, drained=False)
-    if pairs is not None:
-        growth = paired_ratio(*pairs)
+    model = _growth(run, *MODEL_STAGES)
+    if model is not None:
+        growth = model[2]
     elif core_wait is not None and core_wait.low is not None:
         growth = growth_by_waits(core_wait)
     else:
         return None
+    each = {stage: _growth(run, stage) for stage in MODEL_STAGES}
     return Contention(
         workers=loader.num_workers,
         threads=threads,
         cores=run.manifest.environment.hardware.usable_cores,
         growth=growth,
-        model_ns=None if pairs is None else typical(pairs[0]),
-        model_alone_ns=None if pairs is None else typical(pairs[1]),
-        core_wait=core_wait if pairs is None else None,
+        model_ns=None if model is None else model[0],
+        model_alone_ns=None if model is None else model[1],
+        core_wait=core_wait,
+        stages=tuple(StageGrowth(stage, *one) for stage, one in each.items() if one is not None),
     )
+
+
+def wants_too_many_cores(manifest: RunManifest) -> bool:
+    """Whether there are loader workers, and they and the intra-op threads outnumber the cores."""
+    loader, environment = manifest.loader, manifest.environment
+    workers = 0 if loader is None else loader.num_workers or 0
+    threads, cores = environment.intra_op_threads, environment.hardware.usable_cores
+    return workers > 0 and threads is not None and workers + threads > cores
 
 
 def unknown_contention(run: RunRecord) -> str | None:
@@ -71,19 +79,38 @@ def unknown_contention(run: RunRecord) -> str | None:
     None where they do not; to be asked where `contention` knows nothing.
     """
     loader, environment = run.manifest.loader, run.manifest.environment
-    workers = 0 if loader is None else loader.num_workers or 0
-    threads, cores = environment.intra_op_threads, environment.hardware.usable_cores
-    if not workers or threads is None or workers + threads <= cores:
+    if loader is None or not wants_too_many_cores(run.manifest):
         return None
+    threads, cores = environment.intra_op_threads, environment.hardware.usable_cores
     return (
-        f"loader workers ({workers}) and intra-op threads ({threads}) share {cores} cores: whether "
-        "they slow the model down (contended) is not known without the same loop at 0 workers"
+        f"loader workers ({loader.num_workers}) and intra-op threads ({threads}) share {cores} "
+        "cores: whether they slow the model down (contended) is not known without the same loop "
+        "at 0 workers"
     )
 
 
-def _model_ns(steps: StepTable) -> Int64Array:
-    taken: Int64Array = steps.stage_ns[:, _MODEL_COLUMNS].sum(axis=1)
-    return taken
+def _growth(run: RunRecord, *stages: Stage) -> tuple[float, float, Estimate] | None:
+    """What these stages take of a step with workers and in the reference, in ns, and the ratio.
+
+    None without a reference, where either was never seen in them, or of too few blocks.
+    """
+    columns = [STAGES.index(stage) for stage in stages]
+
+    def taken(steps: StepTable) -> Int64Array:
+        durations: Int64Array = steps.stage_ns[:, columns].sum(axis=1)
+        return durations
+
+    if run.reference is None:
+        return None
+    if run.manifest.group is not None:
+        pairs = _pairs(run.steps, run.reference, taken, drained=False)
+        return pairs and (typical(pairs[0]), typical(pairs[1]), paired_ratio(*pairs))
+    over, under = (
+        block_means(steps, blocks(steps, active_rows(steps)))[:, columns].sum(axis=1)
+        for steps in (run.steps, run.reference)
+    )
+    ratio = ratio_of_means(over, under, beyond=False)  # it is about this run, phases and all
+    return None if ratio is None else (float(over.mean()), float(under.mean()), ratio.estimate)
 
 
 def _pairs(

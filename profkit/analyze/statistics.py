@@ -264,12 +264,14 @@ class LogTime:
     blocks: int
 
 
-def log_mean_time(totals: Values, counts: Values) -> LogTime | None:
+def log_mean_time(totals: Values, counts: Values, *, beyond: bool = True) -> LogTime | None:
     """Time over steps (or samples): rare slow steps count in full.
 
     Args:
         totals: (b,) time of each block; their sum is positive.
         counts: (b,) steps or samples in each block, positive.
+        beyond: whether the error is to hold for what comes after these blocks, too; see
+            `share_of_sums`.
 
     Returns:
         None of fewer than `MIN_BLOCKS` blocks.
@@ -280,7 +282,7 @@ def log_mean_time(totals: Values, counts: Values) -> LogTime | None:
     if blocks < MIN_BLOCKS:
         return None
     excess = totals / totals.mean() - counts / counts.mean()
-    independent = blocks * independent_part(excess)
+    independent = blocks * (independent_part(excess) if beyond else 1.0)
     error = float(excess.std(ddof=1)) / math.sqrt(independent)
     center = math.log(totals.sum() / counts.sum())
     return LogTime(center, error, max(1.0, independent - 1), blocks)
@@ -344,12 +346,15 @@ def unpaired_ratio(numerator: LogTime, denominator: LogTime) -> LogRatio:
     return LogRatio(center, error, degrees, min(numerator.blocks, denominator.blocks))
 
 
-def ratio_of_means(numerators: Values, denominators: Values) -> LogRatio | None:
+def ratio_of_means(
+    numerators: Values, denominators: Values, *, beyond: bool = True
+) -> LogRatio | None:
     """The ratio of two means of blocks that did not take turns, as of two measurements.
 
     Args:
         numerators: (b,) e.g. mean step time of each block.
         denominators: (c,) likewise.
+        beyond: see `log_mean_time`.
 
     Returns:
         None where either has fewer than `MIN_BLOCKS` blocks, or its mean is not positive.
@@ -357,7 +362,8 @@ def ratio_of_means(numerators: Values, denominators: Values) -> LogRatio | None:
     if not (numerators.sum() > 0 and denominators.sum() > 0):
         return None
     over, under = (
-        log_mean_time(values, np.ones(values.size)) for values in (numerators, denominators)
+        log_mean_time(values, np.ones(values.size), beyond=beyond)
+        for values in (numerators, denominators)
     )
     return None if over is None or under is None else unpaired_ratio(over, under)
 

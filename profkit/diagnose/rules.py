@@ -18,7 +18,7 @@ def contended(situation: Situation) -> Verdict | None:
     seen = situation.contention
     if seen is None or seen.workers + seen.threads <= seen.cores:
         return None
-    if situation.on_device and seen.core_wait is not None:
+    if situation.on_device and seen.is_told_by_waits:
         return None  # where the host waits, the device may be at work
     least = seen.growth.low if seen.growth.low is not None else seen.growth.value
     if 1 - 1 / least < policy.CONTENTION_SHRINK_SHARE:
@@ -32,14 +32,14 @@ def contended(situation: Situation) -> Verdict | None:
         stage=Stage.DATALOADER,
         severity=_severity(at_stake),
         evidence=(
-            _growth_evidence(seen),
+            *_growth_evidence(seen),
             Evidence("runnable", seen.workers + seen.threads, "threads", limit=seen.cores),
             *_producer_evidence(situation),
         ),
         at_stake_share=at_stake,
         advice="Judge workers and threads together: fewer of both, or no loader at all: data that "
         "fits can stay in memory. profkit tune tries them together."
-        + ("" if seen.core_wait is None else " And free the machine from what else runs on it."),
+        + (" And free the machine from what else runs on it." if seen.is_told_by_waits else ""),
     )
 
 
@@ -54,13 +54,24 @@ def _producer_evidence(situation: Situation) -> tuple[Evidence, ...]:
     return computing, Evidence("worker_core_wait", producer.core_wait_share, "share")
 
 
-def _growth_evidence(seen: Contention) -> Evidence:
-    if (wait := seen.core_wait) is not None:
-        limit = policy.CONTENTION_SHRINK_SHARE
-        return Evidence("core_wait", wait.value, "share", wait.low, wait.high, limit)
+def _growth_evidence(seen: Contention) -> tuple[Evidence, ...]:
+    """What decides first; where that is the growth, each stage's and the waits for a core too."""
+    wait, limit = seen.core_wait, policy.CONTENTION_SHRINK_SHARE
+    if wait is not None and seen.is_told_by_waits:
+        return (Evidence("core_wait", wait.value, "share", wait.low, wait.high, limit),)
     growth = seen.growth
-    limit = 1 / (1 - policy.CONTENTION_SHRINK_SHARE)
-    return Evidence("model_growth", growth.value, "ratio", growth.low, growth.high, limit)
+    found = [
+        Evidence(
+            "model_growth", growth.value, "ratio", growth.low, growth.high, limit=1 / (1 - limit)
+        )
+    ]
+    for one in seen.stages:
+        ratio = one.ratio
+        name = f"{one.stage.value}_growth"
+        found.append(Evidence(name, ratio.value, "ratio", ratio.low, ratio.high))
+    if wait is not None:
+        found.append(Evidence("core_wait", wait.value, "share", wait.low, wait.high))
+    return tuple(found)
 
 
 def input_bound(situation: Situation) -> Verdict | None:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
 from ..interruption import pass_on
-from ..schema.fix import FixFacts, FixOrder, Knob
+from ..schema.fix import ALL_LOADERS, FixFacts, FixOrder, Knob
 from .memory_data import MemoryData, NotSameError
 from .replacements import Function, Replacements
 from .sameness import Sameness
@@ -112,7 +112,7 @@ class AppliedFixes:
         @functools.wraps(original)
         def init(loader: Any, *args: Any, **kwargs: Any) -> None:
             site = _site(self._place)
-            if site == self._order.loader and os.getpid() == self._owner:
+            if self._is_meant(site) and os.getpid() == self._owner:
                 try:
                     bound = known.bind(loader, *args, **kwargs)
                 except TypeError:  # the program's own mistake: the original will say so
@@ -124,6 +124,10 @@ class AppliedFixes:
             self._sites[loader] = site
 
         return init
+
+    def _is_meant(self, site: str | None) -> bool:
+        wanted = self._order.loader
+        return site is not None and wanted in (site, ALL_LOADERS)
 
     def _changed(self, given: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a DataLoader that fixes set."""
@@ -145,7 +149,7 @@ class AppliedFixes:
         @functools.wraps(original)
         def init(iterator: Any, loader: Any) -> None:
             original(iterator, loader)
-            if self._sites.get(loader) == self._order.loader:
+            if self._is_meant(self._sites.get(loader)):
                 self._quietly(Knob.DATA, self._keep_in_memory, iterator, loader)
 
         return init

@@ -5,6 +5,8 @@ SAMPLE_HZ = 100
 _WARMUP = 3
 _SAMPLED_S = 3.0
 _LINES_S = 1.5
+_REFERENCE_S = 2.0
+"""Of steps as they are with workers: without them the loop makes the batches itself."""
 
 
 def warmup_steps(workers: int, prefetch: int) -> int:
@@ -28,6 +30,11 @@ def sampled_steps(step_ns: float) -> int:
 def timed_line_steps(step_ns: float) -> int:
     """Steps to time the lines of."""
     return _fitting(_LINES_S, step_ns, least=5, most=200)
+
+
+def reference_steps(step_ns: float) -> int:
+    """Steps to time without loader workers."""
+    return _fitting(_REFERENCE_S, step_ns, least=20, most=400)
 
 
 def _fitting(seconds: float, step_ns: float, *, least: int, most: int) -> int:

@@ -128,10 +128,16 @@ def _contention_reason(verdict: Verdict, run: RunFindings) -> str:
         f"want more than the {plural(seen.cores, 'core')} there are"
     )
     if seen.model_ns is not None and seen.model_alone_ns is not None:
-        return (
-            f"{crowd}: forward to optimizer takes {milliseconds(seen.model_ns)} ms, without "
-            f"workers {milliseconds(seen.model_alone_ns)}{_workers_wait(verdict)}"
-        )
+        grown = [(one.stage.label, one.with_ns, one.alone_ns) for one in seen.stages] or [
+            ("forward to optimizer", seen.model_ns, seen.model_alone_ns)
+        ]
+        (name, taken, alone), *others = grown
+        words = f"{name} takes {milliseconds(taken)} ms, without workers {milliseconds(alone)}"
+        for name, taken, alone in others:
+            words += f"; {name} {milliseconds(taken)}, without {milliseconds(alone)}"
+        if seen.core_wait is not None:
+            words += f"; the loop waits for a core {percent(seen.core_wait.value)} of the time"
+        return f"{crowd}: {words}{_workers_wait(verdict)}"
     assert seen.core_wait is not None  # one of the two tells
     return (
         f"{crowd}: from the batch to the end of the step the loop waits for a core "
@@ -142,7 +148,7 @@ def _contention_reason(verdict: Verdict, run: RunFindings) -> str:
 
 def _workers_wait(verdict: Verdict) -> str:
     waits = {one.name: one.value for one in verdict.evidence}.get("worker_core_wait")
-    return "" if waits is None else f"; a worker waits for one {percent(waits)} of its time"
+    return "" if waits is None else f"; a worker waits for a core {percent(waits)} of its time"
 
 
 def busy_line(core_wait: Estimate) -> str:

@@ -73,16 +73,34 @@ class Breakdown:
 
 
 @dataclass(frozen=True, slots=True)
+class StageGrowth:
+    """How much longer a stage takes beside loader workers than in the same loop without them.
+
+    Attributes:
+        stage: one of the model's.
+        with_ns, alone_ns: a step's part in it with workers, and without.
+        ratio: of the two.
+    """
+
+    stage: Stage
+    with_ns: float
+    alone_ns: float
+    ratio: Estimate
+
+
+@dataclass(frozen=True, slots=True)
 class Contention:
     """What it costs a loop that others want its cores.
 
     Attributes:
         workers, threads, cores: what wants to run, and on how many cores.
         growth: how many times longer the loop's own work takes: measured beside the same loop
-            without workers, block pair by block pair; else by what it waited for a core.
-        model_ns, model_alone_ns: forward to optimizer in a typical block, with workers and
-            without them; None where it was not run without them.
-        core_wait: see `RunFindings`, where that is what tells.
+            without workers; else by what it waited for a core.
+        model_ns, model_alone_ns: forward to optimizer of a step, with workers and without them:
+            in a typical block where the two took turns, else the mean; None where it was not run
+            without them.
+        core_wait: see `RunFindings`; None where nobody looked.
+        stages: each of the model's stages that both were seen in, as `model_ns`.
     """
 
     workers: int
@@ -92,6 +110,12 @@ class Contention:
     model_ns: float | None = None
     model_alone_ns: float | None = None
     core_wait: Estimate | None = None
+    stages: tuple[StageGrowth, ...] = ()
+
+    @property
+    def is_told_by_waits(self) -> bool:
+        """Whether nothing but the waits for a core tells how much longer the work takes."""
+        return self.model_alone_ns is None
 
 
 @dataclass(frozen=True, slots=True)

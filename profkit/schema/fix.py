@@ -4,6 +4,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+ALL_LOADERS = "*"
+"""As the loader of a `FixOrder`: every DataLoader that the program makes, evaluation's too."""
+
 
 class Knob(Enum):
     """What a fix turns; two fixes that turn the same one exclude each other."""
@@ -61,8 +64,8 @@ class FixOrder:
 
     Attributes:
         settings: value by the name of the knob.
-        loader: where the training's DataLoader is made (`file:line`); None while that is not
-            known: then nothing is changed about loaders.
+        loader: where the training's DataLoader is made (`file:line`), or `ALL_LOADERS`; None
+            while that is not known: then nothing is changed about loaders.
         watched: first training batches and losses that are noted, so that they can be held
             against those of the program as it is.
     """

@@ -10,8 +10,9 @@ from .steps import MarkTable, StepTable
 class RunRecord:
     """A run directory, read.
 
-    `reference` holds steps of the same loop without loader workers, interleaved with these,
-    where the run was made to tell contention from slow loading; else None.
+    `reference` holds steps of the same loop without loader workers, to tell contention from slow
+    loading: in turns with these where the run has a group (see `RunManifest`), else of a process
+    of its own. None where there are none.
     """
 
     manifest: RunManifest

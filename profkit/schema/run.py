@@ -69,7 +69,8 @@ class ProbeFacts:
     """One probe: what it looked at and what it cost.
 
     Attributes:
-        name: `clock`, `samples`, `torch`, `stacks` or `lines`.
+        name: `clock`, `samples`, `torch`, `stacks` or `lines`; `reference` for the pass without
+            loader workers.
         steps: steps that it saw; for the samples, which it disturbed.
         wall_ns: how long its pass took, set-up and writing included; for the clock, writing; for
             the samples, their windows.

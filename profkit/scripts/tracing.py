@@ -1,12 +1,17 @@
-"""Traces a user's program: a light pass for the times, then short passes with one probe each."""
+"""Traces a user's program: a light pass for the times, then short passes with one probe each.
+
+Where loader workers and intra-op threads want too many cores, one more is without workers.
+"""
 
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -18,6 +23,7 @@ from ..schema.run import ProbeFacts
 from ..store.names import MANIFEST
 from ..store.passes import TENSORBOARD
 from ..store.run_directory import read_manifest, write_manifest
+from .reference_pass import REFERENCE_PASS, keep_reference, not_made, reference_options
 from .script_pass import facts_path
 from .start import run_command
 from .target import Target, check_target
@@ -82,9 +88,9 @@ def trace_program(order: ScriptOrder, run: Path, say: Callable[[str], None]) -> 
                 f"{order.target.name} ended with exit code {code} and never imported torch: there "
                 "is nothing to trace"
             )
-        step_ns, workers = _light_facts(run)
-        if step_ns is not None and order.probes:
-            facts = _run_passes(order, run, step_ns, workers, limit_s, before, say)
+        light = _light_facts(run)
+        if light is not None and order.probes:
+            facts = _run_passes(order, run, light, limit_s, before, say)
             manifest = read_manifest(run / MANIFEST)
             manifest = replace(manifest, probes=(*manifest.probes, *facts))
             write_manifest(run, manifest)
@@ -103,81 +109,140 @@ def _copy_of(directory: Path, stack: ExitStack) -> Path | str:
         return f"the working directory cannot be copied ({error.strerror or error})"
 
 
-def _light_facts(run: Path) -> tuple[float | None, int]:
-    """Median active step, and loader workers."""
+@dataclass(frozen=True, slots=True)
+class _Light:
+    """What the light pass tells of the others: its median active step, and more."""
+
+    step_ns: float
+    workers: int
+    device: str
+    needs_reference: bool
+
+
+def _light_facts(run: Path) -> _Light | None:
+    """None where no step was timed."""
     import numpy as np
 
     from ..analyze.breakdown import active_rows
+    from ..analyze.compare import wants_too_many_cores
     from ..store.records import read_run
 
     record = read_run(run)
     rows = active_rows(record.steps)
-    loader = record.manifest.loader
-    workers = (loader.num_workers or 0) if loader is not None else 0
-    return (float(np.median(record.steps.step_ns[rows])) if rows.size else None), workers
+    if not rows.size:
+        return None
+    loader, device = record.manifest.loader, record.manifest.device or "cpu"
+    return _Light(
+        step_ns=float(np.median(record.steps.step_ns[rows])),
+        workers=(loader.num_workers or 0) if loader is not None else 0,
+        device=device,
+        # Beside a device the host's times grow where it waits for what it queued, and shrink
+        # where the loop waits for its batches: they do not tell what workers do to the model.
+        needs_reference=device == "cpu" and wants_too_many_cores(record.manifest),
+    )
 
 
 def _run_passes(
     order: ScriptOrder,
     run: Path,
-    step_ns: float,
-    workers: int,
+    light: _Light,
     limit_s: float,
     before: Path | str,
     say: Callable[[str], None],
 ) -> list[ProbeFacts]:
+    passes = (*([REFERENCE_PASS] if light.needs_reference else []), *order.probes)
     if isinstance(before, str):
-        return _no_pass(order, before, say)
+        return _no_pass(passes, before, say)
     where = (
         "here: what it writes is written again"
         if order.in_place
         else "in a copy of this directory as it was: only what it writes elsewhere is written again"
     )
     names = ", ".join(order.probes)
-    say(f"{order.target.name} runs again for each probe ({names}), a few steps each, {where}")
-    device = read_manifest(run / MANIFEST).device or "cpu"
+    without = " and once without loader workers" if light.needs_reference else ""
+    say(
+        f"{order.target.name} runs again for each probe ({names}){without}, a few steps each, "
+        f"{where}"
+    )
     here, found = Path.cwd(), []
-    for probe in order.probes:
-        options = ["--probe", probe, "--into", str(run), "--step-ns", str(step_ns)]
-        options += ["--workers", str(workers), "--device", device]
-        options += ["--tensorboard", str(run.parent / TENSORBOARD / run.name)]
-        say(f"{probe} pass")
-        with nullcontext(here) if order.in_place else copied(before) as place:
-            target = order.target
-            if target.kind == "script":
-                target = replace(target, name=moved(target.name, here, place))
-            found.append(_one_pass(probe, run_command(options, target), place, run, limit_s))
+    for name in passes:
+        say(f"{name} pass")
+        try:
+            with ExitStack() as stack:
+                if name == REFERENCE_PASS:
+                    scratch = stack.enter_context(_scratch(run))
+                    options = reference_options(scratch, light.step_ns, order.warmup)
+                    read = partial(keep_reference, scratch, run)
+                else:
+                    options = ["--probe", name, "--into", str(run), "--step-ns", str(light.step_ns)]
+                    options += ["--workers", str(light.workers), "--device", light.device]
+                    options += ["--tensorboard", str(run.parent / TENSORBOARD / run.name)]
+                    read = partial(_read_facts, run, name)
+                place = stack.enter_context(nullcontext(here) if order.in_place else copied(before))
+                target = order.target
+                if target.kind == "script":
+                    target = replace(target, name=moved(target.name, here, place))
+                command = run_command(options, target)
+                found.append(_one_pass(name, command, place, run, limit_s, read))
+        except OSError as error:  # no room for a copy, say: the others may be smaller
+            found.append(_nothing_seen(name, f"the pass failed: {error.strerror or error}"))
     return found
 
 
-def _no_pass(order: ScriptOrder, reason: str, say: Callable[[str], None]) -> list[ProbeFacts]:
+@contextmanager
+def _scratch(run: Path) -> Iterator[Path]:
+    """A directory below a run's that goes away again."""
+    passes = run / "passes"
+    passes.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=passes, ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+def _no_pass(passes: Sequence[str], reason: str, say: Callable[[str], None]) -> list[ProbeFacts]:
     gap = (
         f"{reason}, and the program would write its outputs again: pass --in-place to run the "
         "passes there all the same"
     )
     say(gap)
-    return [ProbeFacts(name=probe, steps=0, gap=f"{probe} probe: {gap}") for probe in order.probes]
+    return [_nothing_seen(name, gap) for name in passes]
+
+
+def _nothing_seen(name: str, reason: str) -> ProbeFacts:
+    if name == REFERENCE_PASS:
+        return not_made(reason)
+    return ProbeFacts(name=name, steps=0, gap=f"{name} probe: {reason}")
 
 
 def _one_pass(
-    probe: str, command: Sequence[str], place: Path, run: Path, limit_s: float
+    name: str,
+    command: Sequence[str],
+    place: Path,
+    run: Path,
+    limit_s: float,
+    read: Callable[[], ProbeFacts | None],
 ) -> ProbeFacts:
-    facts = facts_path(run, probe)
-    facts.parent.mkdir(parents=True, exist_ok=True)
-    log = facts.with_suffix(".log")
+    """What a pass saw; `read` gives None where it left nothing."""
+    log = facts_path(run, name).with_suffix(".log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter_ns()
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=place, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
         code = _wait(process, limit_s)
+    wall_ns = time.perf_counter_ns() - began
+    if (facts := read()) is not None:
+        return replace(facts, wall_ns=facts.wall_ns or wall_ns)
+    said = log.read_text("utf-8", "replace").strip().splitlines()
+    words = said[-1].replace(f"{place}/", "")[:_LONGEST_WORDS] if said else "it said nothing"
+    return _nothing_seen(name, f"the pass ended with {code}: {words}")
+
+
+def _read_facts(run: Path, probe: str) -> ProbeFacts | None:
     try:
-        return msgspec.json.decode(facts.read_bytes(), type=ProbeFacts)
+        return msgspec.json.decode(facts_path(run, probe).read_bytes(), type=ProbeFacts)
     except (OSError, msgspec.DecodeError):
-        said = log.read_text("utf-8", "replace").strip().splitlines()
-        words = said[-1].replace(f"{place}/", "")[:_LONGEST_WORDS] if said else "it said nothing"
-        return ProbeFacts(
-            name=probe, steps=0, gap=f"{probe} probe: the pass ended with {code}: {words}"
-        )
+        return None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from profkit.probe.fixes import AppliedFixes
 from profkit.probe.memory_data import MemoryData, NotSameError
 from profkit.probe.replacements import Replacements
 from profkit.probe.sameness import checksum
-from profkit.schema.fix import Fix, FixFacts, FixOrder, Knob, Same
+from profkit.schema.fix import ALL_LOADERS, Fix, FixFacts, FixOrder, Knob, Same
 from profkit.verify.equivalence import compare_bases, compare_fixed
 
 SITE = "fixes_site.py"
@@ -85,6 +85,22 @@ def test_in_memory_the_batches_are_the_same_to_the_bit(make: Any) -> None:
     assert kept.failures == {}
     assert "decoding the data once took" in kept.notes[0]
     assert (kept.batches, kept.losses) == (base.batches, base.losses)
+
+
+def test_all_loaders_of_a_program_can_be_meant(make: Any) -> None:
+    hooks = Replacements()
+    order = FixOrder({Knob.WORKERS.value: 0}, loader=ALL_LOADERS)
+    AppliedFixes(order).install(hooks)
+    loading = {"num_workers": 2, "prefetch_factor": 4, "persistent_workers": True, "timeout": 5}
+    try:
+        loaders = [make(DataLoader, Squares(), **loading), DataLoader(Squares(), **loading)]
+    finally:
+        hooks.put_back()
+    assert [loader.num_workers for loader in loaders] == [0, 0]
+    assert all(len(list(loader)) == 20 for loader in loaders)
+    with fixed({Knob.WORKERS.value: 0}):  # of one place only
+        loaders = [make(DataLoader, Squares(), **loading), DataLoader(Squares(), **loading)]
+    assert [loader.num_workers for loader in loaders] == [0, 2]
 
 
 def test_in_memory_nothing_is_decoded_again(make: Any) -> None:

@@ -14,6 +14,7 @@ from profkit.errors import InputError
 from profkit.schema.run import CoreWaits, DataFacts, LoaderFacts, ProbeFacts, RunManifest
 from profkit.schema.stage import Stage
 from profkit.schema.steps import MarkTable, StepTable
+from profkit.store.names import REFERENCE
 from profkit.store.run_directory import create_directory, write_manifest, write_set
 from profkit.store.streams import RunWriter
 from profkit.store.windows import SAMPLES, window_name
@@ -146,6 +147,34 @@ def test_a_loop_that_waits_for_cores_says_so_in_every_form(
     assert shown["core_wait"]["share"] == pytest.approx(wait)
     assert any(gap.startswith(BUSY) for gap in shown["gaps"]) is is_said
     assert (BUSY in api.render_report(found)) is is_said
+
+
+def test_the_contended_verdict_tells_how_much_each_stage_grew(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    loader = LoaderFacts("dataloader", 64, 2, 2)
+    waits = CoreWaits(8, (1_000,) * 8, (400,) * 8)
+    slow = {Stage.FORWARD: 39_200_000, Stage.BACKWARD: 12_000_000, Stage.OPTIMIZER: 420_000}
+    fast = {Stage.FORWARD: 1_500_000, Stage.BACKWARD: 3_000_000, Stage.OPTIMIZER: 420_000}
+    write(run, make_manifest(loader=loader, core_waits=waits), make_steps(dict(slow), 60))
+    writer = RunWriter(run)
+    writer.append(make_steps(dict(fast), 30), name=REFERENCE)
+    writer.close()
+    (shown,) = json.loads(api.render_report(api.report(run), "json"))["runs"]
+    verdict = shown["verdict"]
+    assert verdict["sentence"] == (
+        "contended: 2 loader workers and 2 intra-op threads want more than the 2 cores there are: "
+        "forward takes 39.2 ms, without workers 1.5; backward 12, without 3; optimizer 0.42, "
+        "without 0.42; the loop waits for a core 40 % of the time"
+    )
+    grown = {one["name"]: one for one in verdict["evidence"]}
+    assert list(grown) == [
+        *("model_growth", "forward_growth", "backward_growth", "optimizer_growth"),
+        *("core_wait", "runnable"),
+    ]
+    backward = grown["backward_growth"]
+    assert (backward["value"], backward["unit"]) == (pytest.approx(4), "ratio")
+    assert backward["low"] < 4 < backward["high"]
+    assert "what else runs on it" not in verdict["advice"]  # the workers are known to blame
 
 
 def test_a_run_whose_waits_nobody_looked_at_says_nothing_of_them(tmp_path: Path) -> None:
