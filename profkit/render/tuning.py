@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.text import Text
 
 from ..schema.prediction import Prediction
 from ..schema.tuning import TUNE_SCHEMA, Gain, Trial, TuneFindings
@@ -47,15 +48,26 @@ def outcome(trial: Trial) -> str:
     if trial.same is not True:
         why = f": {one_line(trial.reason, 120)}" if trial.reason else ""
         return f"{words}, not verified{why}"
-    return f"{words}, proven" if trial.gain is Gain.FASTER else words
+    if trial.gain is not Gain.FASTER:
+        return words
+    if trial.adds is False:
+        return f"{words}, proven; adds nothing to the others"
+    return f"{words}, proven"
 
 
 def tune_sentence(found: TuneFindings) -> str:
     """The result in one sentence."""
     best = found.best
-    if best is None or best.speedup is None:
+    if best is not None and best.speedup is not None:
+        return f"{one_line(best.name, 120)} makes it {times(best.speedup)} faster, proven"
+    first = next((one for one in found.trials if one.gain is Gain.FASTER), None)
+    if first is None or first.speedup is None:
         return "no fix is proven to make it faster"
-    return f"{one_line(best.name, 120)} makes it {times(best.speedup)} faster, proven"
+    why = one_line(first.reason or "its results could not be held together", 200)
+    return (
+        f"nothing is verified: {one_line(first.name, 120)} measures {times(first.speedup)} faster, "
+        f"but {why}"
+    )
 
 
 def recipe(found: TuneFindings) -> tuple[str, ...]:
@@ -65,7 +77,7 @@ def recipe(found: TuneFindings) -> tuple[str, ...]:
         return ()
     lines: list[str] = []
     for fix in best.fixes:
-        lines += [f"# {fix.name}: {fix.helps}", *fix.recipe]
+        lines += [f"# {fix.name}, where {fix.helps}", *fix.recipe]
     return tuple(lines)
 
 
@@ -79,7 +91,8 @@ def print_tuning(found: TuneFindings, console: Console) -> None:
     console.print()
     print_line(console, "result", tune_sentence(found), "bold")
     for line in recipe(found):
-        print_line(console, "  recipe", line)
+        # As it is: its indentation is part of it.
+        console.print(Text(f"    {line}"), soft_wrap=True)
 
 
 def render_tuning_markdown(found: TuneFindings) -> str:
@@ -147,6 +160,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
         ],
         "outcome": trial.gain.value,
         "proven": trial.is_proven,
+        "adds": trial.adds,
         "same": trial.same,
         "speedup": None if speedup is None else speedup.value,
         "speedup_interval": [speedup.low, speedup.high] if known and speedup else None,
