@@ -1,6 +1,6 @@
 """TuneFindings -> a terminal, Markdown, JSON."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
@@ -18,14 +18,19 @@ from .wording import hardware_line, versions_line
 _LONGEST = 400
 
 
-def trial_table(found: TuneFindings) -> Table:
-    """The trials, best first: predicted and measured side by side."""
+def trial_table(found: TuneFindings, *, is_whole: bool = True) -> Table:
+    """The trials, best first: predicted and measured side by side.
+
+    Args:
+        found: the result.
+        is_whole: whether the reasons stand in it; else `print_tuning` gives them below.
+    """
     rows = [
         (
             one_line(trial.name, 70),
             _predicted(trial.predicted),
             _measured(trial),
-            outcome(trial),
+            outcome(trial) if is_whole else _short(trial),
         )
         for trial in found.trials
     ]
@@ -44,15 +49,24 @@ def outcome(trial: Trial) -> str:
     """What became of a trial, in words."""
     words = trial.gain.value
     if trial.gain in (Gain.FAILED, Gain.LEFT):
-        return f"{words}: {one_line(trial.reason or '', 120)}"
+        return f"{words}: {one_line(trial.reason or '', 200)}"
     if trial.same is not True:
-        why = f": {one_line(trial.reason, 120)}" if trial.reason else ""
+        why = f": {one_line(trial.reason, 200)}" if trial.reason else ""
         return f"{words}, not verified{why}"
     if trial.gain is not Gain.FASTER:
         return words
     if trial.adds is False:
-        return f"{words}, proven; adds nothing to the others"
+        return f"{words}, proven; adds nothing"
     return f"{words}, proven"
+
+
+def _short(trial: Trial) -> str:
+    """The same in few words."""
+    if trial.gain is Gain.LEFT:
+        return outcome(trial)
+    if trial.gain is Gain.FAILED:
+        return trial.gain.value
+    return outcome(replace(trial, reason=None))
 
 
 def tune_sentence(found: TuneFindings) -> str:
@@ -83,7 +97,10 @@ def recipe(found: TuneFindings) -> tuple[str, ...]:
 
 def print_tuning(found: TuneFindings, console: Console) -> None:
     """Print the result."""
-    print_table(console, trial_table(found))
+    print_table(console, trial_table(found, is_whole=False))
+    for trial in found.trials:
+        if trial.reason and (trial.gain is not Gain.LEFT):
+            print_line(console, one_line(trial.name, 70), outcome(trial))
     for gap in found.gaps:
         print_line(console, "gap", one_line(gap, _LONGEST))
     for text in _notes(found):

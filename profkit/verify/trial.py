@@ -37,6 +37,8 @@ _SLOW_S = {Knob.DATA: 60.0, Knob.COMPILER: 60.0}
 """What decoding the data and compiling may take beyond that."""
 _PART_OF_THE_REST = 0.5
 """Of the time that is left, what one trial may wait: one that hangs must not take all."""
+_LEAST_STARTS = 2.0
+"""What must be left of the budget, in starts of the program as it is: less shows nothing."""
 _RESTARTS = 1
 _SEED = 1
 
@@ -94,7 +96,10 @@ def try_fixes(
         running = dict(zip(range(0, 2 * PAIRS, 2), base.instances, strict=True))
         for row in range(1, 2 * PAIRS, 2):
             running[row] = Instance(launch(row))
-        limit_s = patience_s(base.start_s, fixes, deadline - time.monotonic())
+        left_s = deadline - time.monotonic()
+        if left_s < _LEAST_STARTS * base.start_s:
+            raise LateError
+        limit_s = patience_s(base.start_s, fixes, left_s)
         until = time.monotonic() + limit_s
         try:
             for row in range(1, 2 * PAIRS, 2):

@@ -213,6 +213,8 @@ class _Search:
             known = _key((*best.fixes, fix)) in self._done
             trial = self._try((*best.fixes, fix), is_fine=True)
             trial = replace(trial, adds=adds(trial, best))
+            if trial.gain is Gain.LEFT:
+                break
             if not known:
                 found.append(trial)
             if trial.adds:
