@@ -47,10 +47,12 @@ def tune(
 ) -> None:
     """Try fixes on SCRIPT, in copies of it, and say which of them makes it faster, proven."""
     from .. import api
+    from ..scripts.target import check_target
     from ..tuning import kept_trials, tune_directory
     from ..verify.tune import most_runs
 
     target = make_target(module, script, arguments)
+    check_target(target)
     directory = tune_directory(target) if out is None else out
     kept = 0 if force else kept_trials(target, directory)
     if kept:

@@ -65,7 +65,8 @@ def _short(trial: Trial) -> str:
     if trial.gain is Gain.LEFT:
         return outcome(trial)
     if trial.gain is Gain.FAILED:
-        return trial.gain.value
+        words: str = trial.gain.value
+        return words
     return outcome(replace(trial, reason=None))
 
 
@@ -99,7 +100,7 @@ def print_tuning(found: TuneFindings, console: Console) -> None:
     """Print the result."""
     print_table(console, trial_table(found, is_whole=False))
     for trial in found.trials:
-        if trial.reason and (trial.gain is not Gain.LEFT):
+        if trial.reason and trial.gain is not Gain.LEFT and trial.reason not in found.gaps:
             print_line(console, one_line(trial.name, 70), outcome(trial))
     for gap in found.gaps:
         print_line(console, "gap", one_line(gap, _LONGEST))

@@ -117,6 +117,8 @@ def workers_of(facts: InstanceFacts) -> int:
 
 
 def _gone_words(gone: GoneError) -> str:
+    if not str(gone).startswith("completed"):
+        return f"the program stops as it is ({gone}): see that it trains here, without profkit"
     return (
         f"the program ended before enough of its steps were seen ({gone}): it must train, for "
         f"more than {WARMUP_STEPS} steps; a few hundred are better, so give it more epochs"

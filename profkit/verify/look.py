@@ -84,6 +84,8 @@ def look_at(place: Place, run: Path, limit_s: float, cores: int, fixes: FixOrder
         record = read_run(run)
         machine = Machine(cores, record.manifest.environment.intra_op_threads)
         course = course_of(record, read_loader_record(run))
+        if len(course) < LEAST_BATCHES and not course.workers:
+            course = course_of(record, None)  # a loader for each epoch has few batches
     except ProfkitError as error:
         return Look(None, machine, f"nothing could be predicted: {error}")
     if len(course) < LEAST_BATCHES:

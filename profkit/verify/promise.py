@@ -74,7 +74,8 @@ def answer_for(ground: Ground, fix: Fix, answer: Prediction | None) -> Predictio
         Question(Change.TRY, fix.name),
         None,
         None,
-        most if most < _MOST_BOUND else None,
+        # Threads are no part of a stage that Amdahl could take away.
+        most if most < _MOST_BOUND and fix.knob is not Knob.THREADS else None,
         "unknown: try; no recording holds its effect",
     )
 

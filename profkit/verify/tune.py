@@ -133,7 +133,7 @@ class _Search:
             environment=base.facts.environment,
             device=base.facts.device,
             loader=base.facts.loader,
-            trials=ranked(trials),
+            trials=ranked([self._latest(one) for one in trials]),
             runs=starts.runs,
             wall_s=time.monotonic() - self._began,
             budget_s=self._order.budget_s,
@@ -219,7 +219,26 @@ class _Search:
                 found.append(trial)
             if trial.adds:
                 best = trial
+            elif is_doubted(best, trial):
+                self._measure_again(best)
+                if not self._try(best.fixes).is_proven:
+                    break
         return found
+
+    def _measure_again(self, best: Trial) -> None:
+        """Once more, since what else ran on the machine may have made it look better than it is."""
+        if time.monotonic() >= self._deadline:
+            return
+        tried = self._measured(best.fixes, is_fine=True)
+        if tried.trial.speedup is not None:
+            self._done[_key(best.fixes)] = replace(tried, trial=confirmed(best, tried.trial))
+            self._keep(self._done[_key(best.fixes)].trial)
+
+    def _latest(self, trial: Trial) -> Trial:
+        tried = self._done.get(_key(trial.fixes))
+        if tried is None:
+            return trial
+        return replace(tried.trial, predicted=trial.predicted, adds=trial.adds)
 
     def _beside(self, best: Trial) -> Ground:
         """The ground with fixes applied: what their stages take now."""
@@ -239,7 +258,13 @@ class _Search:
             return Tried(before)
         if time.monotonic() >= self._deadline:
             return Tried(_left(fixes, "the budget was spent"))
-        tried = try_fixes(
+        tried = self._measured(fixes, is_fine=is_fine)
+        self._keep(tried.trial)
+        return tried
+
+    def _measured(self, fixes: tuple[Fix, ...], *, is_fine: bool) -> Tried:
+        name = " + ".join(fix.name for fix in fixes)
+        return try_fixes(
             self._base,
             self._starts,
             fixes,
@@ -247,8 +272,6 @@ class _Search:
             lambda what: self._tell(f"{name}: {what}"),
             is_fine=is_fine,
         )
-        self._keep(tried.trial)
-        return tried
 
     def _restarts(self) -> str | None:
         count = sum(one.restarts for one in self._done.values())
@@ -284,6 +307,27 @@ def adds(trial: Trial, best: Trial) -> bool:
     if not trial.is_proven or trial.speedup is None or best.speedup is None:
         return False
     return (trial.speedup.low or 0.0) > best.speedup.value
+
+
+def is_doubted(best: Trial, more: Trial) -> bool:
+    """Whether a trial of the same fixes and one more makes one doubt what they gave alone."""
+    if best.speedup is None or more.speedup is None:
+        return False
+    return (more.speedup.high or math.inf) < (best.speedup.low or 0.0)
+
+
+def confirmed(before: Trial, again: Trial) -> Trial:
+    """A trial that was measured twice: the second time counts, nobody chose it.
+
+    Args:
+        before, again: with their speedups.
+    """
+    assert before.speedup is not None
+    assert again.speedup is not None
+    note = f"it was measured twice: {before.speedup.value:.3g}×, then {again.speedup.value:.3g}×"
+    if again.is_proven:
+        return replace(again, notes=(*again.notes, note))
+    return replace(again, reason=f"{note}: something else on the machine must have changed")
 
 
 def ranked(trials: Sequence[Trial]) -> tuple[Trial, ...]:
