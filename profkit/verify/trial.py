@@ -12,7 +12,7 @@ from ..schema.decision import Outcome
 from ..schema.fix import Fix, FixOrder, Knob
 from ..schema.stage import Stage
 from ..schema.tuning import Gain, Trial
-from .as_it_is import PAIRS, AsItIs
+from .as_it_is import PAIRS, AsItIs, workers_of
 from .duel import Duel, block_steps, take_turns
 from .equivalence import compare_fixed
 from .instance import GoneError, Instance, LateError, Launch, end_all
@@ -119,18 +119,19 @@ def try_fixes(
         if likeness.same is True:
             likeness = compare_fixed(base.fixes, seen.fixes, fixes)
         found = replace(found, notes=seen.fixes.notes, same=likeness.same, reason=likeness.reason)
-        slot = slot_s(base.facts.step_ns, base.workers)
+        workers = max(base.workers, workers_of(seen))
+        slot = slot_s(max(base.facts.step_ns, seen.step_ns), workers)
         duel = take_turns(
             launch,
             2,
             running,
             min(deadline, time.monotonic() + slot),
             _SEED,
-            lambda duel: is_clear(ratio_of(duel), len(duel.rounds), is_fine=is_fine),
+            lambda duel: is_clear(ratio_of(duel, workers), len(duel.rounds), is_fine=is_fine),
             lambda what, _: tell(what),
             _RESTARTS,
         )
-        return _judged(found, duel, time.monotonic() - began)
+        return _judged(found, duel, workers, time.monotonic() - began)
     except GoneError as gone:
         return ended(Gain.FAILED, f"the program ended with it ({gone})")
     except InputError as error:
@@ -146,10 +147,10 @@ def try_fixes(
         starts.keep_only(base.instances)
 
 
-def _judged(found: Trial, duel: Duel, spent_s: float) -> Tried:
+def _judged(found: Trial, duel: Duel, workers: int, spent_s: float) -> Tried:
     found = replace(found, measured_s=spent_s)
     kept = without_warm_up(duel.rounds)
-    ratio = speedup(kept)
+    ratio = ratio_of(duel, workers)
     if ratio is None and not duel.rounds:
         words = f"no block of it ended within {duel.measured_s:.0f} s: it hangs, or got very slow"
         return Tried(replace(found, gain=Gain.FAILED, reason=words), None, duel.restarts)
@@ -160,9 +161,14 @@ def _judged(found: Trial, duel: Duel, spent_s: float) -> Tried:
     return Tried(trial, mean_stage_ns([one.new for one in kept]), duel.restarts)
 
 
-def ratio_of(duel: Duel) -> LogRatio | None:
-    """How many times faster the fixed program is; None of too few rounds."""
-    return speedup(without_warm_up(duel.rounds))
+def ratio_of(duel: Duel, workers: int) -> LogRatio | None:
+    """How many times faster the fixed program is; None of too few rounds.
+
+    Args:
+        duel: what was measured.
+        workers: of the loader of whichever has more.
+    """
+    return speedup(without_warm_up(duel.rounds), is_whole=workers > 0)
 
 
 def is_clear(ratio: LogRatio | None, rounds: int, *, is_fine: bool = False) -> bool:
