@@ -70,6 +70,7 @@ def _mark(target: Target) -> str:
     named = TUNE_SCHEMA, target.kind, os.path.abspath(target.name), target.arguments
     found = hashlib.sha256(repr(named).encode())
     for path in _sources(target):
+        found.update(repr((path.name, path.stat().st_size)).encode())
         found.update(path.read_bytes())
     return found.hexdigest()[:16]
 

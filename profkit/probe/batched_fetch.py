@@ -49,7 +49,8 @@ class BatchedFetch:
         rows = list(index)
         for indices in self._subsets:
             rows = [int(indices[row]) for row in rows]
-        return pytree.tree_unflatten(pytree.tree_leaves(self._dataset[rows]), self._spec)
+        leaves = [torch.as_tensor(leaf) for leaf in pytree.tree_leaves(self._dataset[rows])]
+        return pytree.tree_unflatten(leaves, self._spec)
 
     def _check(self, rows: list[int], collate: Callable[[list[Any]], Any]) -> None:
         wanted = collate([self._given[row] for row in rows])

@@ -1,5 +1,6 @@
 """TuneFindings -> a terminal, Markdown, JSON."""
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -110,14 +111,14 @@ def print_tuning(found: TuneFindings, console: Console) -> None:
     print_line(console, "result", tune_sentence(found), "bold")
     for line in recipe(found):
         # As it is: its indentation is part of it.
-        console.print(Text(f"    {line}"), soft_wrap=True)
+        console.print(Text(f"    {_indented(line, one_line)}"), soft_wrap=True)
 
 
 def render_tuning_markdown(found: TuneFindings) -> str:
     """The result as Markdown."""
     lines = ["# profkit tune", "", f"**{safe(tune_sentence(found), _LONGEST)}**", ""]
     if lines_to_change := recipe(found):
-        lines += ["```python", *(safe_code(line) for line in lines_to_change), "```", ""]
+        lines += ["```python", *(_indented(line, safe_code) for line in lines_to_change), "```", ""]
     lines += markdown_table(trial_table(found))
     lines += ["## How it was measured", ""]
     lines += [f"- program: `{safe_code(found.command)}`"]
@@ -147,6 +148,12 @@ def render_tuning_json(found: TuneFindings) -> str:
         "gaps": found.gaps,
     }
     return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
+
+
+def _indented(line: str, clean: Callable[[str], str]) -> str:
+    """A line of code, cleaned, with its indentation."""
+    code = line.lstrip(" ")
+    return " " * (len(line) - len(code)) + clean(code)
 
 
 def _notes(found: TuneFindings) -> list[str]:

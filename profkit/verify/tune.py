@@ -202,6 +202,7 @@ class _Search:
             if len(one.fixes) == 1 and (one.gain in _USELESS or one.same is False)
         }
         waiting = [fix for fix in fixes if fix not in useless]
+        doubted: set[str] = set()
         while waiting and len(best.fixes) < MOST_COMBINED:
             ground = self._beside(best)
             waiting = [fix for fix in waiting if fits(best.fixes, fix)]
@@ -219,7 +220,8 @@ class _Search:
                 found.append(trial)
             if trial.adds:
                 best = trial
-            elif is_doubted(best, trial):
+            elif is_doubted(best, trial) and best.name not in doubted:
+                doubted.add(best.name)
                 self._measure_again(best)
                 if not self._try(best.fixes).is_proven:
                     break
