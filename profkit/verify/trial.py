@@ -38,7 +38,8 @@ _SLOW_S = {Knob.DATA: 60.0, Knob.COMPILER: 60.0}
 _PART_OF_THE_REST = 0.5
 """Of the time that is left, what one trial may wait: one that hangs must not take all."""
 _LEAST_STARTS = 2.0
-"""What must be left of the budget, in starts of the program as it is: less shows nothing."""
+"""In starts of the program as it is: what must be left of the budget for a trial, and how long
+one must have had before it is said to hang."""
 _RESTARTS = 1
 _SEED = 1
 
@@ -105,7 +106,7 @@ def try_fixes(
             for row in range(1, 2 * PAIRS, 2):
                 running[row].wait_until_warm(until)
         except LateError:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline or limit_s < _LEAST_STARTS * base.start_s:
                 raise
             return ended(
                 Gain.FAILED, f"it was not warm after {limit_s:.0f} s: it hangs, or starts slowly"
