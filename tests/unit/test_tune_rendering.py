@@ -54,6 +54,13 @@ def test_the_sentence_names_the_best_that_is_proven() -> None:
     assert tune_sentence(findings()) == "no fix is proven to make it faster"
 
 
+def test_the_best_holds_nothing_needless() -> None:
+    alone = trial(MEMORY, value=9.0)
+    found = findings(trial(MEMORY, BF16, value=9.2, adds=False), alone)
+    assert found.best == alone
+    assert not any("bf16" in line for line in recipe(found))
+
+
 def test_what_is_not_verified_says_so_and_gives_no_recipe() -> None:
     found = findings(trial(MEMORY, value=9.0, same=None, reason=UNSEEDED), gaps=(UNSEEDED,))
     assert tune_sentence(found).startswith("nothing is verified: data in memory measures 9×")

@@ -183,6 +183,16 @@ def test_what_is_proven_is_combined_with_what_its_own_stages_leave(course: Cours
     assert all("bf16" in name for name in together)
 
 
+def test_what_is_small_now_may_be_large_without_the_data(course: Course) -> None:
+    course.stages[0] = 900.0  # beside which the optimizer holds 1 %
+    course.speedups = {"data in memory": 9.0}
+    found = course.run()
+    assert "fused optimizer" not in course.tried
+    assert "data in memory + fused optimizer" in course.tried
+    alone = next(one for one in found.trials if one.name == "fused optimizer")
+    assert (alone.gain, alone.reason) == (Gain.LEFT, "it cannot win more than 2 % here")
+
+
 def test_the_budget_ends_it_and_leaves_time_for_combinations(course: Course) -> None:
     course.speedups = {"data in memory": 2.4}
     found = course.run(budget_s=70.0)
