@@ -1,5 +1,6 @@
 """The few public verbs: record, trace, report, compare. They compose the parts."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -321,31 +322,37 @@ def check(
 
 
 def tune(
-    target: Target,
+    program: str | os.PathLike[str] | Target,
+    *arguments: str | os.PathLike[str],
     budget_s: float = 120.0,
-    out: Path | None = None,
-    *,
+    out: str | os.PathLike[str] | None = None,
     force: bool = False,
     show: Show = lambda what, share: None,
 ) -> TuneFindings:
     """Try fixes on a program, in copies of its directory, and measure what they give.
 
     Args:
-        target: the program.
-        budget_s: for all of it.
-        out: directory for `tune.md` and `tune.json`; below `runs/` unless given. One that was
-            killed is gone on with.
+        program: path of a script, or what `profkit tune` makes of its own arguments.
+        arguments: of the script, as on its command line.
+        budget_s: for all of it, in seconds.
+        out: directory for `tune.md` and `tune.json`; `runs/tune-NAME` unless given. A tuning that
+            was killed is gone on with.
         force: begin anew, and replace an earlier result.
         show: told about the progress.
 
     Raises:
-        InputError: there is no such program, or it never trained.
+        InputError: there is no such program, it never trained, or the budget is too small.
         OutputError: `out` holds a finished result, or cannot be written.
     """
-    from .tuning import tune_into
+    from .tuning import tune_directory, tune_into
 
+    words = tuple(os.fspath(one) for one in arguments)
+    if not isinstance(program, Target):
+        target = Target("script", os.fspath(program), words)
+    else:
+        target = replace(program, arguments=(*program.arguments, *words))
     check_target(target)
-    directory = out or Path("runs", f"tune-{target.stem}")
+    directory = tune_directory(target) if out is None else Path(out)
     return tune_into(target, budget_s, directory, force=force, show=show)
 
 

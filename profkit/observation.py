@@ -53,6 +53,7 @@ class Order:
         steps: how many to time after them; None for all.
         rank: which process of a launch this is.
         environment: machine and versions where they were read already.
+        samples: whether stacks may be sampled; the steps meanwhile do not count.
     """
 
     path: Path
@@ -63,11 +64,12 @@ class Order:
     steps: int | None = None
     rank: RankFacts | None = None
     environment: Environment | None = None
+    samples: bool = True
 
     @property
     def takes_samples(self) -> bool:
         """Whether stacks are sampled: under a launcher in one rank, since all wait for it."""
-        return self.rank is None or self.rank.rank == 0
+        return self.samples and (self.rank is None or self.rank.rank == 0)
 
 
 class Observation:

@@ -153,9 +153,19 @@ def _typical_ratio(rounds: Sequence[Compared]) -> LogRatio | None:
     return log_ratio(logs, _pairs(rounds))
 
 
-def speedup(rounds: Sequence[Round]) -> LogRatio | None:
-    """How many times faster the new version's steps are; None of too few rounds."""
+def speedup(rounds: Sequence[Round], *, is_whole: bool = False) -> LogRatio | None:
+    """How many times faster the new version's steps are; None of too few rounds.
+
+    Args:
+        rounds: those of the warm-up left out.
+        is_whole: whether all time counts, not that of typical blocks: loader workers start in
+            some of them, and what they take there is part of what they give.
+    """
     compared = compared_rounds(rounds)
+    if is_whole:
+        new = np.array([one.new.mean_ns for one in compared])
+        base = np.array([one.base.mean_ns for one in compared])
+        return throughput_ratio(base, new, _pairs(compared))
     return log_ratio(
         np.array([_log_ratio(one.base, one.new) for one in compared]), _pairs(compared)
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from ..render.units import one_line, plural
 from .check import Duration, progress
 from .run import make_target
 
@@ -46,16 +47,32 @@ def tune(
 ) -> None:
     """Try fixes on SCRIPT, in copies of it, and say which of them makes it faster, proven."""
     from .. import api
+    from ..scripts.target import check_target
+    from ..tuning import kept_trials, tune_directory
+    from ..verify.tune import most_runs
 
     target = make_target(module, script, arguments)
-    directory = out or Path("runs", f"tune-{target.stem}")
-    click.echo(
-        f"profkit: SCRIPT runs in copies of its directory, for at most {budget:.0f} s: once for a "
-        "look, twice as it is, and twice for each fix",
-        err=True,
+    check_target(target)
+    directory = tune_directory(target) if out is None else out
+    kept = 0 if force else kept_trials(target, directory)
+    if kept:
+        _say(f"going on after {plural(kept, 'trial')} that {directory} holds")
+    _say(
+        f"{script} is started at most {most_runs(budget)} times, in copies of its directory and "
+        f"within {budget:.0f} s: as it is, and with each fix"
     )
-    with progress(budget) as show:
-        found = api.tune(target, budget, directory, force=force, show=show)
+    try:
+        with progress(budget) as show:
+            found = api.tune(target, budget_s=budget, out=directory, force=force, show=show)
+    except (KeyboardInterrupt, SystemExit):
+        kept = kept_trials(target, directory)
+        _say(
+            f"{plural(kept, 'trial')} {'is' if kept == 1 else 'are'} kept in {directory}: the same "
+            "command goes on from there"
+            if kept
+            else "interrupted before anything was measured"
+        )
+        raise
     if form == "terminal":
         from rich.console import Console
 
@@ -66,3 +83,7 @@ def tune(
         click.echo(api.render_tuning(found, form), nl=False)
     for name in ("tune.md", "tune.json"):
         click.echo(directory / name, err=form != "terminal")
+
+
+def _say(text: str) -> None:
+    click.echo(f"profkit: {one_line(text, 300)}", err=True)

@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+from torch.utils.data._utils.fetch import _MapDatasetFetcher
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
 from ..interruption import pass_on
 from ..schema.fix import ALL_LOADERS, FixFacts, FixOrder, Knob
+from .batched_fetch import BatchedFetch
 from .memory_data import MemoryData, NotSameError
 from .replacements import Function, Replacements
 from .sameness import Sameness
@@ -54,6 +56,8 @@ class AppliedFixes:
         self._same = Sameness(order.watched)
         self._sites: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._kept: weakref.WeakKeyDictionary[Any, MemoryData] = weakref.WeakKeyDictionary()
+        # By dataset and collate function, which are kept so that no other gets their number.
+        self._batched: dict[tuple[int, int], tuple[BatchedFetch, Any, Any]] = {}
         self._models = _ModelFixes(order.settings, self._fail)
 
     def install(self, hooks: Replacements) -> None:
@@ -63,11 +67,13 @@ class AppliedFixes:
         hooks.replace(DataLoader, "__init__", self._make_loader)
         if Knob.DATA.value in settings:
             hooks.replace(_SingleProcessDataLoaderIter, "__init__", self._begin_single)
+        if Knob.FETCH.value in settings:
+            hooks.replace(_MapDatasetFetcher, "fetch", self._fetch)
         if self._models.is_needed:
             hooks.replace(nn.Module, "__call__", self._models.call)
         for knob, apply in _AT_ONCE.items():
             if knob.value in settings:
-                self._quietly(knob, apply, hooks, settings[knob.value])
+                self._quietly(knob, apply, hooks, settings[knob.value], self._failures)
 
     def number_of(self, loader: Any) -> int | None:
         """A number for where a loader was made."""
@@ -99,10 +105,12 @@ class AppliedFixes:
     def _quietly(self, knob: Knob, act: Callable[..., Any], *args: Any) -> Any:
         try:
             return act(*args)
+        except NotSameError as reason:
+            self._fail(knob, str(reason))
         except Exception as error:  # then this fix is skipped, and says why
             pass_on(error)
             self._fail(knob, f"{type(error).__name__}: {error}")
-            return None
+        return None
 
     # Loaders ------------------------------------------------------------------------------------
 
@@ -122,6 +130,8 @@ class AppliedFixes:
                     args, kwargs = bound.args[1:], bound.kwargs
             original(loader, *args, **kwargs)
             self._sites[loader] = site
+            if Knob.FETCH.value in self._order.settings and site == self._order.loader:
+                self._quietly(Knob.FETCH, self._fetch_in_batches, loader)
 
         return init
 
@@ -145,6 +155,29 @@ class AppliedFixes:
             changes["multiprocessing_context"] = None
         return changes
 
+    def _fetch_in_batches(self, loader: Any) -> None:
+        if os.getpid() != self._owner or Knob.FETCH.value in self._failures:
+            return
+        if not loader._auto_collation:
+            raise NotSameError("the loader does not put samples together")
+        if loader.num_workers and _start_method(loader) != "fork":
+            raise NotSameError("it is only applied to workers that are forked")
+        batched = BatchedFetch(loader.dataset, loader.collate_fn)
+        key = id(loader.dataset), id(loader.collate_fn)
+        self._batched[key] = batched, loader.dataset, loader.collate_fn
+
+    def _fetch(self, original: Function) -> Function:
+        """The method of a fetcher that gets a batch; forked workers have it too."""
+
+        @functools.wraps(original)
+        def fetch(fetcher: Any, possibly_batched_index: Any) -> Any:
+            known = self._batched.get((id(fetcher.dataset), id(fetcher.collate_fn)))
+            if known is None or not fetcher.auto_collation:
+                return original(fetcher, possibly_batched_index)
+            return known[0].fetch(possibly_batched_index)
+
+        return fetch
+
     def _begin_single(self, original: Function) -> Function:
         @functools.wraps(original)
         def init(iterator: Any, loader: Any) -> None:
@@ -164,11 +197,7 @@ class AppliedFixes:
         if kept is None:
             began = time.monotonic()
             most = int(_MEMORY_SHARE * _free_bytes())
-            try:
-                kept = MemoryData(loader.dataset, loader.collate_fn, most, began + DECODE_S)
-            except NotSameError as error:
-                self._fail(Knob.DATA, str(error))
-                return
+            kept = MemoryData(loader.dataset, loader.collate_fn, most, began + DECODE_S)
             self._kept[loader] = kept
             self._notes.append(
                 f"decoding the data once took {time.monotonic() - began:.1f} s; it takes "
@@ -222,7 +251,10 @@ class _ModelFixes:
         return call
 
     def _prepare(self, module: nn.Module) -> None:
-        if self._channels_last:
+        if self._channels_last and not any(one.ndim == 4 for one in module.parameters()):
+            if _has_parameters(module):  # a loss has none
+                self._fail(Knob.LAYOUT, "the model has no convolutions")
+        elif self._channels_last:
             try:
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             except Exception as error:
@@ -237,7 +269,7 @@ class _ModelFixes:
                 self._fail(Knob.COMPILER, f"{type(error).__name__}: {error}")
 
 
-def _set_threads(hooks: Replacements, count: int) -> None:
+def _set_threads(hooks: Replacements, count: int, _: dict[str, str]) -> None:
     torch.set_num_threads(count)
     owner = os.getpid()
 
@@ -252,18 +284,33 @@ def _set_threads(hooks: Replacements, count: int) -> None:
     hooks.replace(torch, "set_num_threads", keep)
 
 
-def _set_optimizer(hooks: Replacements, implementation: str) -> None:
-    """Have optimizers use `fused` or `foreach` kernels where they have them and none was chosen."""
+def _set_optimizer(hooks: Replacements, implementation: str, failures: dict[str, str]) -> None:
+    """Have optimizers use `fused` or `foreach` kernels where they have them."""
     other = {"fused": "foreach", "foreach": "fused"}[implementation]
+    inside: list[Any] = []  # AdamW calls Adam's
 
     def choose(original: Function) -> Function:
         names = inspect.signature(original).parameters
 
         @functools.wraps(original)
         def init(optimizer: Any, *args: Any, **kwargs: Any) -> None:
-            if implementation in names and not kwargs.get(other):
-                kwargs[implementation] = True
-            original(optimizer, *args, **kwargs)
+            if any(one is optimizer for one in inside):
+                original(optimizer, *args, **kwargs)
+                return
+            if implementation not in names:
+                reason = f"{type(optimizer).__name__} has no {implementation} implementation"
+                failures.setdefault(Knob.OPTIMIZER.value, reason)
+                original(optimizer, *args, **kwargs)
+                return
+            if kwargs.get(implementation):
+                reason = f"the optimizer is a {implementation} one already"
+                failures.setdefault(Knob.OPTIMIZER.value, reason)
+            excluded = {other: None} if other in names else {}
+            inside.append(optimizer)
+            try:
+                original(optimizer, *args, **{**kwargs, **excluded, implementation: True})
+            finally:
+                inside.pop()
 
         return init
 
@@ -273,10 +320,15 @@ def _set_optimizer(hooks: Replacements, implementation: str) -> None:
             hooks.replace(kind, "__init__", choose)
 
 
-def _set_to_none(hooks: Replacements, _: Any) -> None:
+def _set_to_none(hooks: Replacements, _: Any, failures: dict[str, str]) -> None:
+    # Until one is filled with zeros.
+    failures[Knob.GRADIENTS.value] = "gradients are set to None already"
+
     def force(original: Function) -> Function:
         @functools.wraps(original)
         def zero_grad(optimizer: Any, set_to_none: bool = True) -> None:
+            if not set_to_none:
+                failures.pop(Knob.GRADIENTS.value, None)
             original(optimizer, set_to_none=True)
 
         return zero_grad
@@ -285,16 +337,16 @@ def _set_to_none(hooks: Replacements, _: Any) -> None:
     hooks.replace(nn.Module, "zero_grad", force)
 
 
-def _set_cudnn(hooks: Replacements, _: Any) -> None:
+def _set_cudnn(hooks: Replacements, _: Any, failures: dict[str, str]) -> None:
     torch.backends.cudnn.benchmark = True
 
 
-def _set_tf32(hooks: Replacements, _: Any) -> None:
+def _set_tf32(hooks: Replacements, _: Any, failures: dict[str, str]) -> None:
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
 
 
-_AT_ONCE: dict[Knob, Callable[[Replacements, Any], None]] = {
+_AT_ONCE: dict[Knob, Callable[[Replacements, Any, dict[str, str]], None]] = {
     Knob.THREADS: _set_threads,
     Knob.OPTIMIZER: _set_optimizer,
     Knob.GRADIENTS: _set_to_none,
@@ -316,6 +368,16 @@ def _site(place: str) -> str:
         return "?"
     file = os.path.join(place, frame.f_code.co_filename)
     return f"{file.removeprefix(os.path.join(place, ''))}:{frame.f_lineno}"
+
+
+def _start_method(loader: Any) -> str | None:
+    import multiprocessing
+
+    context = loader.multiprocessing_context
+    method: str | None = (
+        multiprocessing.get_start_method() if context is None else context.get_start_method()
+    )
+    return method
 
 
 def _free_bytes() -> int:

@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
+from torch.utils.data import IterableDataset
+
+from ..interruption import pass_on
 
 CHUNK = 512
 """Samples that are put together at a time while the data is decoded."""
@@ -19,7 +22,7 @@ PROBED = 16
 
 
 class NotSameError(Exception):
-    """Why a dataset cannot be kept in memory, in words."""
+    """Why a dataset would not give the same batches in another way, in words."""
 
 
 class MemoryData:
@@ -42,15 +45,11 @@ class MemoryData:
         most_bytes: int,
         deadline: float,
     ) -> None:
-        self._samples: list[Any] | None = None
         self._leaves: list[torch.Tensor] = []
         self._spec: Any = None
         self._collate = collate
-        try:
-            count = len(dataset)
-        except (TypeError, NotImplementedError):
-            raise NotSameError("the dataset has no length") from None
-        _refuse_chance(dataset, count)
+        count = length_of(dataset)
+        refuse_chance(dataset, count)
         self._decode(dataset, count, most_bytes, deadline)
         self._check(dataset, count)
 
@@ -66,10 +65,15 @@ class MemoryData:
 
     def _decode(self, dataset: Any, count: int, most_bytes: int, deadline: float) -> None:
         parts: list[list[torch.Tensor]] = []
+        began = time.monotonic()
         for start in range(0, count, CHUNK):
-            if time.monotonic() > deadline:
+            now = time.monotonic()
+            # Told as soon as it can be: half as long again may be noise.
+            needed = 0.0 if not start else (now - began) / start * (count - start) / 1.5
+            if now + needed > deadline:
                 raise NotSameError(
-                    f"decoding the dataset takes too long: {start} of {count} samples in the time"
+                    f"decoding the dataset takes too long: {start} of {count} samples in "
+                    f"{now - began:.0f} s"
                 )
             rows = range(start, min(count, start + CHUNK))
             leaves, spec = pytree.tree_flatten(self._collate([dataset[i] for i in rows]))
@@ -94,18 +98,37 @@ class MemoryData:
 
     def _check(self, dataset: Any, count: int) -> None:
         rows = [(7 * i * i + 3 * i) % count for i in range(PROBED)]
-        if not _equal(self.fetch(rows), self._collate([dataset[i] for i in rows])):
+        if not equal(self.fetch(rows), self._collate([dataset[i] for i in rows])):
             raise NotSameError("slices of it differ from the batches that the loader makes")
 
 
-def _refuse_chance(dataset: Any, count: int) -> None:
-    """Raise where samples depend on chance."""
+def length_of(dataset: Any) -> int:
+    """How many samples a dataset has.
+
+    Raises:
+        NotSameError: it does not know, or they have no numbers.
+    """
+    try:
+        count = len(dataset)
+    except (TypeError, NotImplementedError):
+        raise NotSameError("the dataset has no length") from None
+    if isinstance(dataset, IterableDataset):
+        raise NotSameError("the dataset is a stream: its samples have no numbers")
+    return count
+
+
+def refuse_chance(dataset: Any, count: int) -> None:
+    """See that samples do not depend on chance.
+
+    Raises:
+        NotSameError: they do.
+    """
     rows = range(0, count, max(1, count // PROBED))
     before = _chance()
     first = [dataset[i] for i in rows]
     if _chance() != before:
         raise NotSameError("its samples are drawn by chance: a random transform")
-    if not all(_equal(one, dataset[i]) for one, i in zip(first, rows, strict=True)):
+    if not all(equal(one, dataset[i]) for one, i in zip(first, rows, strict=True)):
         raise NotSameError("a sample differs each time that it is fetched")
 
 
@@ -118,7 +141,7 @@ def _chance() -> tuple[Any, ...]:
     return torch.get_rng_state().numpy().tobytes(), random.getstate(), numbers
 
 
-def _equal(one: Any, other: Any) -> bool:
+def equal(one: Any, other: Any) -> bool:
     """Whether two samples or batches are the same to the bit."""
     these, spec = pytree.tree_flatten(one)
     those, same = pytree.tree_flatten(other)
@@ -132,5 +155,6 @@ def _same(one: Any, other: Any) -> bool:
         return one.dtype == other.dtype and torch.equal(one, other)
     try:
         return bool(one == other)
-    except Exception:  # arrays, or whatever compares in its own way
+    except Exception as error:  # arrays, or whatever compares in its own way
+        pass_on(error)
         return bool(repr(one) == repr(other))

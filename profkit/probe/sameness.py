@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from ..interruption import pass_on
 from .replacements import Function, Replacements
 
 
@@ -37,7 +38,7 @@ class Sameness:
         def fetch(iterator: Any) -> Any:
             batch = original(iterator)
             if len(self.batches) < self._most:
-                self.batches.append(checksum(batch))
+                self.batches.append(_checked(batch))
             return batch
 
         return fetch
@@ -51,6 +52,14 @@ class Sameness:
         return backward
 
 
+def _checked(batch: Any) -> int:
+    try:
+        return checksum(batch)
+    except Exception as error:  # a kind of tensor without bytes: no reason to end a training
+        pass_on(error)
+        return 0
+
+
 def checksum(batch: Any) -> int:
     """Of all that a batch holds: equal batches have the same one in every process."""
     found = 0
@@ -62,7 +71,10 @@ def checksum(batch: Any) -> int:
         elif hasattr(leaf, "tobytes"):
             content = leaf.tobytes()
         else:
-            content = repr(leaf).encode("utf-8", "replace")
+            # An object without words of its own is told by where it lies: nowhere twice.
+            words = repr(leaf)
+            words = type(leaf).__name__ if " at 0x" in words else words
+            content = words.encode("utf-8", "replace")
         found = zlib.crc32(content, found)
     return found
 
@@ -70,6 +82,7 @@ def checksum(batch: Any) -> int:
 def _number(tensor: torch.Tensor) -> float | None:
     try:
         value = float(tensor.detach())
-    except (RuntimeError, ValueError, TypeError):  # no single number
+    except (RuntimeError, ValueError, TypeError) as error:  # no single number
+        pass_on(error)
         return None
     return value if math.isfinite(value) else None

@@ -1,10 +1,12 @@
 """TuneFindings -> a terminal, Markdown, JSON."""
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.text import Text
 
 from ..schema.prediction import Prediction
 from ..schema.tuning import TUNE_SCHEMA, Gain, Trial, TuneFindings
@@ -17,14 +19,19 @@ from .wording import hardware_line, versions_line
 _LONGEST = 400
 
 
-def trial_table(found: TuneFindings) -> Table:
-    """The trials, best first: predicted and measured side by side."""
+def trial_table(found: TuneFindings, *, is_whole: bool = True) -> Table:
+    """The trials, best first: predicted and measured side by side.
+
+    Args:
+        found: the result.
+        is_whole: whether the reasons stand in it; else `print_tuning` gives them below.
+    """
     rows = [
         (
             one_line(trial.name, 70),
             _predicted(trial.predicted),
             _measured(trial),
-            outcome(trial),
+            outcome(trial) if is_whole else _short(trial),
         )
         for trial in found.trials
     ]
@@ -43,19 +50,40 @@ def outcome(trial: Trial) -> str:
     """What became of a trial, in words."""
     words = trial.gain.value
     if trial.gain in (Gain.FAILED, Gain.LEFT):
-        return f"{words}: {one_line(trial.reason or '', 120)}"
+        return f"{words}: {one_line(trial.reason or '', 200)}"
     if trial.same is not True:
-        why = f": {one_line(trial.reason, 120)}" if trial.reason else ""
+        why = f": {one_line(trial.reason, 200)}" if trial.reason else ""
         return f"{words}, not verified{why}"
-    return f"{words}, proven" if trial.gain is Gain.FASTER else words
+    if trial.gain is not Gain.FASTER:
+        return words
+    if trial.adds is False:
+        return f"{words}, proven; adds nothing"
+    return f"{words}, proven"
+
+
+def _short(trial: Trial) -> str:
+    """The same in few words."""
+    if trial.gain is Gain.LEFT:
+        return outcome(trial)
+    if trial.gain is Gain.FAILED:
+        words: str = trial.gain.value
+        return words
+    return outcome(replace(trial, reason=None))
 
 
 def tune_sentence(found: TuneFindings) -> str:
     """The result in one sentence."""
     best = found.best
-    if best is None or best.speedup is None:
+    if best is not None and best.speedup is not None:
+        return f"{one_line(best.name, 120)} makes it {times(best.speedup)} faster, proven"
+    first = next((one for one in found.trials if one.gain is Gain.FASTER), None)
+    if first is None or first.speedup is None:
         return "no fix is proven to make it faster"
-    return f"{one_line(best.name, 120)} makes it {times(best.speedup)} faster, proven"
+    why = one_line(first.reason or "its results could not be held together", 200)
+    return (
+        f"nothing is verified: {one_line(first.name, 120)} measures {times(first.speedup)} faster, "
+        f"but {why}"
+    )
 
 
 def recipe(found: TuneFindings) -> tuple[str, ...]:
@@ -65,13 +93,16 @@ def recipe(found: TuneFindings) -> tuple[str, ...]:
         return ()
     lines: list[str] = []
     for fix in best.fixes:
-        lines += [f"# {fix.name}: {fix.helps}", *fix.recipe]
+        lines += [f"# {fix.name}, where {fix.helps}", *fix.recipe]
     return tuple(lines)
 
 
 def print_tuning(found: TuneFindings, console: Console) -> None:
     """Print the result."""
-    print_table(console, trial_table(found))
+    print_table(console, trial_table(found, is_whole=False))
+    for trial in found.trials:
+        if trial.reason and trial.gain is not Gain.LEFT and trial.reason not in found.gaps:
+            print_line(console, one_line(trial.name, 70), outcome(trial))
     for gap in found.gaps:
         print_line(console, "gap", one_line(gap, _LONGEST))
     for text in _notes(found):
@@ -79,14 +110,15 @@ def print_tuning(found: TuneFindings, console: Console) -> None:
     console.print()
     print_line(console, "result", tune_sentence(found), "bold")
     for line in recipe(found):
-        print_line(console, "  recipe", line)
+        # As it is: its indentation is part of it.
+        console.print(Text(f"    {_indented(line, one_line)}"), soft_wrap=True)
 
 
 def render_tuning_markdown(found: TuneFindings) -> str:
     """The result as Markdown."""
     lines = ["# profkit tune", "", f"**{safe(tune_sentence(found), _LONGEST)}**", ""]
     if lines_to_change := recipe(found):
-        lines += ["```python", *(safe_code(line) for line in lines_to_change), "```", ""]
+        lines += ["```python", *(_indented(line, safe_code) for line in lines_to_change), "```", ""]
     lines += markdown_table(trial_table(found))
     lines += ["## How it was measured", ""]
     lines += [f"- program: `{safe_code(found.command)}`"]
@@ -118,6 +150,12 @@ def render_tuning_json(found: TuneFindings) -> str:
     return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
 
 
+def _indented(line: str, clean: Callable[[str], str]) -> str:
+    """A line of code, cleaned, with its indentation."""
+    code = line.lstrip(" ")
+    return " " * (len(line) - len(code)) + clean(code)
+
+
 def _notes(found: TuneFindings) -> list[str]:
     best = found.best
     return [] if best is None else [one_line(text, _LONGEST) for text in best.notes]
@@ -147,6 +185,7 @@ def _trial(trial: Trial) -> dict[str, Any]:
         ],
         "outcome": trial.gain.value,
         "proven": trial.is_proven,
+        "adds": trial.adds,
         "same": trial.same,
         "speedup": None if speedup is None else speedup.value,
         "speedup_interval": [speedup.low, speedup.high] if known and speedup else None,

@@ -16,6 +16,7 @@ class Knob(Enum):
     PERSISTENT = "persistent workers"
     PIN = "pinned memory"
     DATA = "where the data lies"
+    FETCH = "how samples are fetched"
     THREADS = "intra-op threads"
     LAYOUT = "memory layout"
     PRECISION = "precision"

@@ -17,8 +17,8 @@ class Gain(Enum):
 
     FASTER = "faster"
     SLOWER = "slower"
-    EQUAL = "no difference"
-    """Nearer to the base than what would be worth a change."""
+    EQUAL = "no gain"
+    """Surely less than what would be worth a change."""
     UNCLEAR = "unclear"
     """The interval holds both."""
     FAILED = "failed"
@@ -39,6 +39,8 @@ class Trial:
         reason: why it failed, was not tried, or is not verified.
         notes: sentences from the instances.
         measured_s: that it took, start-up included.
+        adds: of several together, whether they are clearly faster than without the last one; None
+            where nobody asked.
     """
 
     fixes: tuple[Fix, ...]
@@ -49,6 +51,7 @@ class Trial:
     reason: str | None = None
     notes: tuple[str, ...] = ()
     measured_s: float = 0.0
+    adds: bool | None = None
 
     @property
     def name(self) -> str:
@@ -88,5 +91,6 @@ class TuneFindings:
 
     @property
     def best(self) -> Trial | None:
-        """The fastest that is proven."""
-        return next((trial for trial in self.trials if trial.is_proven), None)
+        """The fastest that is proven, and holds nothing that adds nothing."""
+        proven = (trial for trial in self.trials if trial.is_proven)
+        return next((trial for trial in proven if trial.adds is not False), None)

@@ -119,6 +119,7 @@ def run_observed(
                 steps=order.steps,
                 rank=rank,
                 environment=first.environment,
+                samples=order.fixes is None,  # a look of `profkit tune` needs each step
             ),
             say,
             enough=stop if order.stop else None,

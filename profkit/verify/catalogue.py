@@ -65,6 +65,23 @@ def _data(ground: Ground) -> list[Fix]:
     ]
 
 
+def _batched(ground: Ground) -> list[Fix]:
+    if ground.workers is None:
+        return []
+    return [
+        Fix(
+            name="batched fetch",
+            knob=Knob.FETCH,
+            helps="samples are cheap rows of tensors, and calling for each of them is what costs",
+            recipe=(
+                "sampler = BatchSampler(RandomSampler(dataset), batch_size, drop_last=False)",
+                "loader = DataLoader(dataset, sampler=sampler, batch_size=None)",
+            ),
+            source="torch.utils.data, loading non-batched data: dataset[[...]] is a whole batch",
+        )
+    ]
+
+
 def _workers(ground: Ground) -> list[Fix]:
     now = ground.workers
     if now is None:
@@ -244,6 +261,7 @@ def _gpu(ground: Ground) -> list[Fix]:
 
 _MAKERS: tuple[Callable[[Ground], list[Fix]], ...] = (
     _data,
+    _batched,
     _workers,
     _queue,
     _pinned,

@@ -75,6 +75,7 @@ class Instance:
         self.launch = launch
         self.facts: InstanceFacts | None = None
         self._ended: str | None = None
+        self._owes = False
         self.is_over = False
         commands_in, self._commands = os.pipe()
         self._results, results_out = os.pipe()
@@ -117,17 +118,32 @@ class Instance:
             The steps, those that do not count included, and the device's backlog in ns.
 
         Raises:
-            LateError: the time is up; the instance is of no use any more.
+            LateError: the time is up; the block goes on, see `settle`.
             GoneError: the program ended before.
         """
+        self.settle(deadline)
         self._go_on()
         try:
             write_frame(self._commands, Kind.GO, pack_count(steps))
         except OSError:
             raise GoneError(self._words()) from None
+        self._owes = True
         content = self._next(Kind.BLOCK, deadline)
+        self._owes = False
         self._stop()
         return unpack_steps(content, self.launch.name)
+
+    def settle(self, deadline: float) -> None:
+        """Wait for the end of a block that came too late; what it measured is lost.
+
+        Raises:
+            LateError: the time is up again.
+            GoneError: the program ended before.
+        """
+        if self._owes:
+            self._next(Kind.BLOCK, deadline)
+            self._owes = False
+            self._stop()
 
     def end(self) -> None:
         """Have the program end, and see to it; see `end_all`."""

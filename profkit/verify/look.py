@@ -16,7 +16,7 @@ from ..scripts.start import run_command
 from ..store.loader_record import read_loader_record
 from ..store.records import read_run
 from .places import Place
-from .repository import OF_A_HOOK
+from .starts import variables
 
 WARMUP_STEPS = 10
 LOOK_STEPS = 200
@@ -25,7 +25,6 @@ _CHANGES = {
     Knob.DATA: Change.MEMORY,
     Knob.WORKERS: Change.WORKERS,
     Knob.PREFETCH: Change.PREFETCH,
-    Knob.THREADS: Change.THREADS,
 }
 
 
@@ -48,22 +47,16 @@ class Look:
         self.probes: list[Course] = []
 
     def predict(self, fix: Fix) -> Prediction | None:
-        """What a fix promises; None where nothing is known of the program."""
-        if self.course is None:
-            return None
+        """What a fix promises; None where the recorded batches do not tell."""
         change = _CHANGES.get(fix.knob)
-        question = (
-            Question(Change.TRY, fix.name)
-            if change is None
-            else Question(change, amount=float(fix.value or 0))
-        )
+        if self.course is None or change is None:
+            return None
+        question = Question(change, amount=float(fix.value or 0))
         found = predict("", self.course, self.cores, [question], self.probes)
         return found.answers[0]
 
 
-def look_at(
-    place: Place, run: Path, limit_s: float, cores: int, fixes: FixOrder | None = None
-) -> Look:
+def look_at(place: Place, run: Path, limit_s: float, cores: int, fixes: FixOrder) -> Look:
     """Run a program observed, for some steps.
 
     Args:
@@ -75,15 +68,11 @@ def look_at(
     """
     options = ["--quiet", "--stop", "--steps", str(LOOK_STEPS), "--warmup", str(WARMUP_STEPS)]
     options += ["--out", str(run), *fix_options(fixes)]
-    environment = {
-        **{key: value for key, value in os.environ.items() if key not in OF_A_HOOK},
-        **place.environment,
-    }
     with run.with_suffix(".log").open("wb") as output:
         process = subprocess.Popen(
             run_command(options, place.target),
             cwd=place.directory,
-            env=environment,
+            env=variables(place),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -97,6 +86,8 @@ def look_at(
     try:
         record = read_run(run)
         course = course_of(record, read_loader_record(run))
+        if len(course) < LEAST_BATCHES and not course.workers:
+            course = course_of(record, None)  # a loader for each epoch has few batches
     except ProfkitError as error:
         return Look(None, cores, f"nothing could be predicted: {error}")
     if len(course) < LEAST_BATCHES:

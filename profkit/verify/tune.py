@@ -13,59 +13,36 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..analyze.gate import mean_stage_ns, sum_up
+from ..analyze.gate import mean_stage_ns
 from ..errors import InputError
 from ..probe.command import shown_command
 from ..probe.environment import usable_cores
-from ..schema.fix import Fix, FixFacts, FixOrder, Knob
-from ..schema.gate import BlockPair
-from ..schema.paced import Block, InstanceFacts
-from ..schema.prediction import Prediction
-from ..schema.stage import STAGES, Stage
+from ..schema.fix import Fix, FixOrder, Knob
+from ..schema.stage import Stage
 from ..schema.tuning import Gain, Trial, TuneFindings
 from ..scripts.target import Target
+from .as_it_is import PAIRS, AsItIs
 from .catalogue import Ground, candidates
-from .duel import block_steps, take_turns
-from .equivalence import Likeness, compare_bases, compare_fixed
-from .instance import GoneError, Instance, LateError, Launch, end_all
 from .leftovers import own_prefix
 from .look import Look, look_at
-from .places import Place, VersionOrder, VersionPlaces, places
-from .repository import OF_A_HOOK
-from .trial import WORTH_LOG, is_clear, ratio_of
+from .places import VersionOrder, places
+from .promise import answer_for, fits, plans, promise, why_not
+from .starts import Starts
+from .trial import Tried, try_fixes
 
-PAIRS = 2
-"""Instances of the program as it is, and of it with a fix."""
-WARMUP_STEPS = 12
-WATCHED = 8
-"""First batches and losses that must stay equal; within the warm-up."""
-LEAST_BOUND = 1.02
-"""A fix that cannot win more than that is not tried."""
 RESERVE_S = 4.0
 """Of the budget, for ending what was started."""
-SLOT_S = 10.0
-"""Of measuring, for each trial, at most."""
-HANG_S = 60.0
-"""Until an instance with a fix must be warm, at most: decoding and compiling take long."""
+LEAST_BUDGET_S = 10.0
 MOST_COMBINED = 4
 PROBES = 2
-LOOK_SHARE = 0.2
-"""Of the time that is left, what one look may take."""
-_SEED = 1
-_AS_IT_IS = (FixOrder(watched=WATCHED), "the program as it is")
-_MODEL = (Stage.FORWARD, Stage.BACKWARD)
-_SHORTENED = {
-    Knob.PRECISION: _MODEL,
-    Knob.LAYOUT: _MODEL,
-    Knob.COMPILER: (*_MODEL, Stage.OPTIMIZER),
-    Knob.THREADS: (*_MODEL, Stage.OPTIMIZER, Stage.DATALOADER),
-    Knob.OPTIMIZER: (Stage.OPTIMIZER,),
-    Knob.GRADIENTS: (Stage.OPTIMIZER,),
-    Knob.PIN: (Stage.TRANSFER,),
-    Knob.PREFETCH: (Stage.DATALOADER,),
-    Knob.PERSISTENT: (Stage.DATALOADER,),
-}
-"""Which stages a fix can shorten; all of them where it is not named."""
+LOOK_SHARE, LEAST_LOOK_S = 0.1, 8.0
+"""Of the budget, what one look may take; and at least."""
+LEAST_WAIT = 0.03
+"""Share of data wait below which other numbers of workers are not looked at."""
+SINGLE_SHARE = 0.6
+"""Of the time for trials: then what is proven is combined, before the rest is tried."""
+LEAST_TRIAL_S = 5.0
+"""A trial hardly takes less: two processes import torch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +60,13 @@ class TuneOrder:
     tried: Mapping[str, Trial] = field(default_factory=dict)
 
 
-@dataclass(slots=True, eq=False)
-class _Base:
-    """The program as it is: its instances, warm and stopped."""
+def most_runs(budget_s: float) -> int:
+    """How often a tuning starts the program at most.
 
-    instances: list[Instance]
-    facts: InstanceFacts
-    fixes: FixFacts
-    likeness: Likeness
-    blocks: BlockPair
-    runs: int
+    Args:
+        budget_s: for all of it.
+    """
+    return 1 + PROBES + PAIRS + PAIRS * math.ceil(budget_s / LEAST_TRIAL_S)
 
 
 def tune(
@@ -108,17 +82,24 @@ def tune(
         keep: told each trial as soon as it is over.
 
     Raises:
-        InputError: there is no such program, or it never trained.
+        InputError: there is no such program, it never trained, or the budget is too small.
     """
     if not hasattr(os, "killpg"):
         raise InputError("profkit tune stops groups of processes, which this system does not have")
+    if not order.budget_s >= LEAST_BUDGET_S:
+        raise InputError(
+            f"a budget of {order.budget_s:g} s is too small to try anything: give at least "
+            f"{LEAST_BUDGET_S:.0f} s"
+        )
     search = _Search(order, show, keep)
     with ExitStack() as stack:
-        made = stack.enter_context(places([VersionOrder(order.target)], 2 * PAIRS + 1))
+        show("making places", 0.0)
+        made = stack.enter_context(places([VersionOrder(order.target)], 1 + PAIRS))
         logs = stack.enter_context(
             tempfile.TemporaryDirectory(prefix=own_prefix(), ignore_cleanup_errors=True)
         )
-        return search.run(made.versions[0], Path(logs), made.gaps)
+        starts = Starts(made.versions[0], Path(logs), most_runs(order.budget_s))
+        return search.run(starts, Path(logs), made.gaps)
 
 
 class _Search:
@@ -133,208 +114,183 @@ class _Search:
         self._keep = keep
         self._began = time.monotonic()
         self._deadline = self._began + max(1.0, order.budget_s - RESERVE_S)
-        self._runs = 0
+        self._done: dict[frozenset[str], Tried] = {}
 
-    def run(self, version: VersionPlaces, logs: Path, gaps: Sequence[str]) -> TuneFindings:
-        self._unused = list(version.places)
-        self._version, self._logs = version, logs
-        base = self._start_base()
+    def run(self, starts: Starts, logs: Path, gaps: Sequence[str]) -> TuneFindings:
+        self._starts, self._logs = starts, logs
+        self._tell("starting the program as it is")
+        self._base = base = AsItIs(starts, self._deadline)
         try:
-            ground = self._ground(base)
-            look = self._look(base, ground)
-            trials = self._try_all(base, ground, look)
+            self._ground = Ground(base.facts, usable_cores(), mean_stage_ns([base.blocks]))
+            look = self._look()
+            trials = self._try_all(look)
         finally:
-            end_all(base.instances)
-        more = tuple(one for one in (look.gap, base.likeness.reason) if one is not None)
+            base.end()
+        more = (look.gap, base.likeness.reason, self._restarts())
         return TuneFindings(
             command=_shown(self._order.target),
             step_ns=base.blocks.mean_ns,
             environment=base.facts.environment,
             device=base.facts.device,
             loader=base.facts.loader,
-            trials=tuple(sorted(trials, key=_rank)),
-            runs=self._runs,
+            trials=ranked([self._latest(one) for one in trials]),
+            runs=starts.runs,
             wall_s=time.monotonic() - self._began,
             budget_s=self._order.budget_s,
-            gaps=(*gaps, *more),
+            gaps=(*gaps, *(one for one in more if one is not None)),
         )
 
-    # The program as it is -----------------------------------------------------------------------
+    # Looks --------------------------------------------------------------------------------------
 
-    def _look(self, base: _Base, ground: Ground) -> Look:
+    def _look(self) -> Look:
         """Short observed runs: as it is, and with at most `PROBES` other numbers of workers."""
-        look = self._look_with(None, "a look at the program as it is")
-        if look.course is None or ground.workers is None or base.fixes.loader is None:
+        look = self._look_with(FixOrder(), "a look at the program as it is")
+        ground, loader = self._ground, self._base.fixes.loader
+        if look.course is None or ground.workers is None or loader is None:
+            return look
+        if not ground.workers and _share(ground, Stage.DATALOADER) < LEAST_WAIT:
             return look
         for count in probe_counts(ground.workers, ground.cores):
-            order = FixOrder({Knob.WORKERS.value: count}, base.fixes.loader)
+            order = FixOrder({Knob.WORKERS.value: count}, loader)
             probed = self._look_with(order, f"a look at it with {count} workers").course
             if probed is not None:
                 look.probes.append(probed)
         return look
 
-    def _look_with(self, fixes: FixOrder | None, what: str) -> Look:
+    def _look_with(self, fixes: FixOrder, what: str) -> Look:
         self._tell(what)
-        self._runs += 1
-        limit_s = (self._deadline - time.monotonic()) * LOOK_SHARE
-        run = self._logs / f"look-{self._runs}"
-        return look_at(self._place(), run, limit_s, usable_cores(), fixes)
-
-    def _start_base(self) -> _Base:
-        instances: list[Instance] = []
+        limit_s = max(LEAST_LOOK_S, LOOK_SHARE * self._order.budget_s)
+        limit_s = min(limit_s, (self._deadline - time.monotonic()) / 2)
+        place = self._starts.place()
+        run = self._logs / f"look-{self._starts.runs}"
         try:
-            for _ in range(PAIRS):
-                instances.append(Instance(self._launch(*_AS_IT_IS)))
-            for one in instances:
-                one.wait_until_warm(self._deadline)
-            facts = [one.facts for one in instances if one.facts is not None]
-            seen = [one.fixes for one in facts if one.fixes is not None]
-            steps = block_steps(facts[0].step_ns, _workers(facts[0]))
-            blocks = [
-                Block(*instances[0].run_block(steps, self._deadline), _workers(facts[0]))
-                for _ in range(2)
-            ]
-            likeness = compare_bases(seen[0], seen[1])
-            return _Base(instances, facts[0], seen[0], likeness, sum_up(blocks), len(instances))
-        except GoneError as gone:
-            end_all(instances)
-            raise InputError(
-                f"the program ended before it had trained {WARMUP_STEPS} steps ({gone}): give it "
-                "more epochs, or see that it trains at all"
-            ) from None
-        except LateError:
-            end_all(instances)
-            raise InputError(
-                f"the budget was spent before the program had trained {WARMUP_STEPS} steps: raise "
-                "--budget"
-            ) from None
-        except BaseException:
-            end_all(instances)
-            raise
-
-    def _ground(self, base: _Base) -> Ground:
-        return Ground(base.facts, usable_cores(), mean_stage_ns([base.blocks]))
+            return look_at(place, run, limit_s, self._ground.cores, fixes)
+        finally:
+            self._starts.keep_only(self._base.instances)
 
     # Trials -------------------------------------------------------------------------------------
 
-    def _try_all(self, base: _Base, ground: Ground, look: Look) -> list[Trial]:
-        fixes = candidates(ground)
-        answers = {fix.name: look.predict(fix) for fix in fixes}
-        promises = {fix.name: _promise(ground, fix, answers[fix.name]) for fix in fixes}
+    def _try_all(self, look: Look) -> list[Trial]:
+        fixes = candidates(self._ground)
+        answers = {fix.name: answer_for(self._ground, fix, look.predict(fix)) for fix in fixes}
+        began = time.monotonic()
+        half = began + SINGLE_SHARE * (self._deadline - began)
         trials: list[Trial] = []
-        for fix in sorted(fixes, key=lambda fix: -promises[fix.name]):
-            if promises[fix.name] < LEAST_BOUND:
-                trial = _left((fix,), "it cannot win more than 2 % here")
-            else:
-                trial = self._try(base, (fix,))
-            trials.append(replace(trial, predicted=answers[fix.name]))
-        return trials + self._combine(base, trials)
+        combined: list[Trial] | None = None
+        for plan, _ in plans(self._ground, fixes, answers):
+            if combined is None and time.monotonic() > half and any(t.is_proven for t in trials):
+                combined = self._combine(fixes, trials)
+            if len(plan) > 1:
+                trials.append(self._try(plan))
+                continue
+            answer = answers[plan[0].name]
+            reason = why_not(self._ground, plan[0], answer)
+            trial = self._try(plan) if reason is None else _left(plan, reason)
+            trials.append(replace(trial, predicted=answer))
+        return trials + (self._combine(fixes, trials) if combined is None else combined)
 
-    def _combine(self, base: _Base, trials: Sequence[Trial]) -> list[Trial]:
-        """The proven fixes together, the best first, as long as each adds something."""
-        proven = sorted((one for one in trials if one.is_proven), key=_rank)
+    def _combine(self, fixes: Sequence[Fix], trials: Sequence[Trial]) -> list[Trial]:
+        """The best that is proven with others beside it, as long as each adds something."""
+        proven = [one for one in ranked(trials) if one.is_proven]
         found: list[Trial] = []
         if not proven:
             return found
         best = proven[0]
-        rest = [
+        useless = {
             one.fixes[0]
             for one in trials
-            if one.gain in (Gain.FASTER, Gain.EQUAL, Gain.UNCLEAR) and one.same is True
-        ]
-        for fix in rest:
-            if len(best.fixes) >= MOST_COMBINED:
+            if len(one.fixes) == 1 and (one.gain in _USELESS or one.same is False)
+        }
+        waiting = [fix for fix in fixes if fix not in useless]
+        doubted: set[str] = set()
+        while waiting and len(best.fixes) < MOST_COMBINED:
+            ground = self._beside(best)
+            waiting = [fix for fix in waiting if fits(best.fixes, fix)]
+            waiting = [fix for fix in waiting if why_not(ground, fix, None) is None]
+            if not waiting:
                 break
-            if any(fix.knob is own.knob for own in best.fixes):
-                continue
-            together = self._try(base, (*best.fixes, fix))
-            found.append(together)
-            if together.is_proven and _log_gain(together) > _log_gain(best) + WORTH_LOG:
-                best = together
+            fix = max(waiting, key=lambda fix: promise(ground, fix))
+            waiting.remove(fix)
+            known = _key((*best.fixes, fix)) in self._done
+            trial = self._try((*best.fixes, fix), is_fine=True)
+            trial = replace(trial, adds=adds(trial, best))
+            if trial.gain is Gain.LEFT:
+                break
+            if not known:
+                found.append(trial)
+            if trial.adds:
+                best = trial
+            elif is_doubted(best, trial) and best.name not in doubted:
+                doubted.add(best.name)
+                self._measure_again(best)
+                if not self._try(best.fixes).is_proven:
+                    break
         return found
 
-    def _try(self, base: _Base, fixes: tuple[Fix, ...]) -> Trial:
-        trial = self._order.tried.get(" + ".join(fix.name for fix in fixes))
-        if trial is not None and trial.gain is not Gain.LEFT:
-            return trial
+    def _measure_again(self, best: Trial) -> None:
+        """Once more, since what else ran on the machine may have made it look better than it is."""
         if time.monotonic() >= self._deadline:
-            return _left(fixes, "the budget was spent")
-        trial = self._measured(base, fixes)
-        self._keep(trial)
-        return trial
+            return
+        tried = self._measured(best.fixes, is_fine=True)
+        if tried.trial.speedup is not None:
+            self._done[_key(best.fixes)] = replace(tried, trial=confirmed(best, tried.trial))
+            self._keep(self._done[_key(best.fixes)].trial)
 
-    def _measured(self, base: _Base, fixes: tuple[Fix, ...]) -> Trial:
-        began = time.monotonic()
+    def _latest(self, trial: Trial) -> Trial:
+        tried = self._done.get(_key(trial.fixes))
+        if tried is None:
+            return trial
+        return replace(tried.trial, predicted=trial.predicted, adds=trial.adds)
+
+    def _beside(self, best: Trial) -> Ground:
+        """The ground with fixes applied: what their stages take now."""
+        seen = self._done[_key(best.fixes)].stage_ns
+        return self._ground if seen is None else replace(self._ground, stage_ns=seen)
+
+    def _try(self, fixes: tuple[Fix, ...], *, is_fine: bool = False) -> Trial:
+        key = _key(fixes)
+        if key not in self._done:
+            self._done[key] = self._tried(fixes, is_fine=is_fine)
+        return self._done[key].trial
+
+    def _tried(self, fixes: tuple[Fix, ...], *, is_fine: bool) -> Tried:
         name = " + ".join(fix.name for fix in fixes)
-        self._tell(f"{name}: starting")
-        settings = {fix.knob.value: fix.value for fix in fixes}
-        fixed = (FixOrder(settings, base.fixes.loader, WATCHED), name)
-        running = dict(zip(range(0, 2 * PAIRS, 2), base.instances, strict=True))
-        found = Trial(fixes, None, None, Gain.FAILED)
+        before = self._order.tried.get(name)
+        if before is not None and before.gain is not Gain.LEFT:
+            return Tried(before)
+        if time.monotonic() >= self._deadline:
+            return Tried(_left(fixes, "the budget was spent"))
+        tried = self._measured(fixes, is_fine=is_fine)
+        self._keep(tried.trial)
+        return tried
 
-        def launch(row: int) -> Launch:
-            return self._launch(*(fixed if row % 2 else _AS_IT_IS))
+    def _measured(self, fixes: tuple[Fix, ...], *, is_fine: bool) -> Tried:
+        name = " + ".join(fix.name for fix in fixes)
+        return try_fixes(
+            self._base,
+            self._starts,
+            fixes,
+            self._deadline,
+            lambda what: self._tell(f"{name}: {what}"),
+            is_fine=is_fine,
+        )
 
-        try:
-            for row in range(1, 2 * PAIRS, 2):
-                running[row] = Instance(launch(row))
-            until = min(self._deadline, time.monotonic() + HANG_S)
-            for row in range(1, 2 * PAIRS, 2):
-                running[row].wait_until_warm(until)
-            seen = running[1].facts
-            assert seen is not None  # it is warm
-            assert seen.fixes is not None  # it was told to
-            if seen.fixes.failures:
-                reason = "; ".join(seen.fixes.failures.values())
-                return replace(found, reason=reason, measured_s=time.monotonic() - began)
-            likeness = base.likeness
-            if likeness.same is True:
-                likeness = compare_fixed(base.fixes, seen.fixes, fixes)
-            until = min(self._deadline, time.monotonic() + SLOT_S)
-            duel = take_turns(
-                launch,
-                2,
-                running,
-                until,
-                _SEED,
-                is_clear,
-                lambda what, _: self._tell(f"{name}: {what}"),
-            )
-            ratio = ratio_of(duel)
-            found = replace(found, notes=seen.fixes.notes, same=likeness.same)
-            if ratio is None:
-                return replace(found, gain=Gain.UNCLEAR, reason="the budget was spent")
-            estimate = ratio.estimate
-            gain = _gain(estimate.low or 0.0, estimate.high or 0.0)
-            return replace(
-                found,
-                speedup=estimate,
-                gain=gain,
-                reason=likeness.reason,
-                measured_s=time.monotonic() - began,
-            )
-        except (GoneError, InputError) as gone:
-            return replace(found, reason=str(gone), measured_s=time.monotonic() - began)
-        except LateError:
-            spent = time.monotonic() >= self._deadline
-            reason = "the budget was spent" if spent else f"it was not warm after {HANG_S:.0f} s"
-            gain = Gain.LEFT if spent else Gain.FAILED
-            return replace(found, gain=gain, reason=reason, measured_s=time.monotonic() - began)
-        finally:
-            # Those of the base may be others by now.
-            base.instances = [running[row] for row in range(0, 2 * PAIRS, 2)]
-            end_all([one for row, one in running.items() if row % 2])
-
-    def _launch(self, fixes: FixOrder, name: str) -> Launch:
-        self._runs += 1
-        return _launch(self._place(), self._logs / str(self._runs), name, fixes)
-
-    def _place(self) -> Place:
-        return self._unused.pop(0) if self._unused else self._version.another()
+    def _restarts(self) -> str | None:
+        count = sum(one.restarts for one in self._done.values())
+        if not count:
+            return None
+        times = "once" if count == 1 else f"{count} times"
+        return (
+            f"the program ended by itself {times} while it was measured and was started anew, "
+            "which took time: with more epochs more of it is left to measure"
+        )
 
     def _tell(self, what: str) -> None:
         spent = (time.monotonic() - self._began) / self._order.budget_s
         self._show(what, min(1.0, spent))
+
+
+_USELESS = (Gain.FAILED, Gain.SLOWER)
 
 
 def probe_counts(workers: int, cores: int) -> tuple[int, ...]:
@@ -348,56 +304,61 @@ def probe_counts(workers: int, cores: int) -> tuple[int, ...]:
     return tuple(count for count in wanted if count != workers)[:PROBES]
 
 
-def _promise(ground: Ground, fix: Fix, answer: Prediction | None) -> float:
-    """The speedup by which fixes are ranked: predicted, or half of the most that it can win."""
-    if answer is not None and answer.speedup is not None:
-        return answer.speedup.value
-    return math.sqrt(bound(ground, fix))
+def adds(trial: Trial, best: Trial) -> bool:
+    """Whether fixes together are clearly faster than the same without the last one."""
+    if not trial.is_proven or trial.speedup is None or best.speedup is None:
+        return False
+    return (trial.speedup.low or 0.0) > best.speedup.value
 
 
-def bound(ground: Ground, fix: Fix) -> float:
-    """The most that a fix can win, by the stages that it can shorten (Amdahl)."""
-    taken = {stage: ground.stage_ns.get(stage) or 0.0 for stage in STAGES}
-    whole = sum(taken.values())
-    stages = _SHORTENED.get(fix.knob, tuple(STAGES))
-    gone = sum(taken[stage] for stage in stages)
-    return whole / max(whole - gone, whole / 100) if whole else 1.0
+def is_doubted(best: Trial, more: Trial) -> bool:
+    """Whether a trial of the same fixes and one more makes one doubt what they gave alone."""
+    if best.speedup is None or more.speedup is None:
+        return False
+    return (more.speedup.high or math.inf) < (best.speedup.low or 0.0)
 
 
-def _gain(low: float, high: float) -> Gain:
-    worth = 1 + WORTH_LOG
-    if low > 1:
-        return Gain.FASTER
-    if high < 1:
-        return Gain.SLOWER
-    return Gain.EQUAL if 1 / worth < low and high < worth else Gain.UNCLEAR
+def confirmed(before: Trial, again: Trial) -> Trial:
+    """A trial that was measured twice: the second time counts, nobody chose it.
+
+    Args:
+        before, again: with their speedups.
+    """
+    assert before.speedup is not None
+    assert again.speedup is not None
+    note = f"it was measured twice: {before.speedup.value:.3g}×, then {again.speedup.value:.3g}×"
+    if again.is_proven:
+        return replace(again, notes=(*again.notes, note))
+    return replace(again, reason=f"{note}: something else on the machine must have changed")
+
+
+def ranked(trials: Sequence[Trial]) -> tuple[Trial, ...]:
+    """Best first: proven, then measured, then the others; what adds nothing after what has all."""
+    names = {_key(trial.fixes): trial for trial in trials}
+
+    def rank(trial: Trial) -> tuple[int, float, int]:
+        if trial.speedup is None:
+            return 3, 0.0, 0
+        less = names.get(_key(trial.fixes[:-1])) if trial.adds is False else None
+        value = trial.speedup.value
+        if less is not None and less.speedup is not None:
+            value = min(value, less.speedup.value)
+        return (0 if trial.is_proven else 1), -value, len(trial.fixes)
+
+    return tuple(sorted(trials, key=rank))
+
+
+def _key(fixes: Sequence[Fix]) -> frozenset[str]:
+    return frozenset(fix.name for fix in fixes)
 
 
 def _left(fixes: tuple[Fix, ...], reason: str) -> Trial:
     return Trial(fixes, None, None, Gain.LEFT, reason=reason)
 
 
-def _rank(trial: Trial) -> tuple[int, float]:
-    """Best first: proven, then measured, then the others."""
-    if trial.speedup is None:
-        return 3, 0.0
-    return (0 if trial.is_proven else 1), -trial.speedup.value
-
-
-def _log_gain(trial: Trial) -> float:
-    return math.log(trial.speedup.value) if trial.speedup is not None else 0.0
-
-
-def _workers(facts: InstanceFacts) -> int:
-    return 0 if facts.loader is None else facts.loader.num_workers or 0
-
-
-def _launch(place: Place, log: Path, name: str, fixes: FixOrder) -> Launch:
-    environment = {
-        **{key: value for key, value in os.environ.items() if key not in OF_A_HOOK},
-        **place.environment,
-    }
-    return Launch(place.target, place.directory, environment, log, WARMUP_STEPS, name, fixes)
+def _share(ground: Ground, stage: Stage) -> float:
+    whole = sum(taken or 0.0 for taken in ground.stage_ns.values())
+    return (ground.stage_ns.get(stage) or 0.0) / whole if whole else 0.0
 
 
 def _shown(target: Target) -> str:

@@ -1,0 +1,101 @@
+"""A tuning's result as people and programs read it."""
+
+import io
+import json
+
+from rich.console import Console
+
+from profkit.render.tuning import (
+    outcome,
+    print_tuning,
+    recipe,
+    render_tuning_json,
+    render_tuning_markdown,
+    tune_sentence,
+)
+from profkit.schema.fix import Fix, Knob
+from profkit.schema.tuning import Gain, TuneFindings
+from tunings import BF16, FUSED, MEMORY, TWO_WORKERS, findings, prediction, trial
+
+UNSEEDED = "the program's losses differ from run to run: seed it"
+
+
+def shown(found: TuneFindings) -> str:
+    text = io.StringIO()
+    print_tuning(found, Console(file=text, width=140))
+    return text.getvalue()
+
+
+def whole() -> TuneFindings:
+    from dataclasses import replace
+
+    best = replace(trial(MEMORY, value=9.0, reach=0.1), predicted=prediction(8.0))
+    return findings(
+        best,
+        trial(MEMORY, BF16, value=9.1, adds=False),
+        trial(FUSED, gain=Gain.FAILED, same=None, reason="Rprop has no fused implementation"),
+        trial(TWO_WORKERS, gain=Gain.LEFT, same=None, reason="the budget was spent"),
+    )
+
+
+def test_predicted_and_measured_stand_side_by_side() -> None:
+    for text in (shown(whole()), render_tuning_markdown(whole())):
+        line = next(one for one in text.splitlines() if "data in memory" in one and "7.6 to" in one)
+        assert "8× (7.6 to 8.4)" in line
+        assert "9× (8.1 to 9.9)" in line
+        assert "faster, proven" in line
+        assert text.index("8.1 to") < text.index("the budget was spent")
+        assert "Rprop has no fused implementation" in text
+        assert "adds nothing" in text
+
+
+def test_the_sentence_names_the_best_that_is_proven() -> None:
+    assert tune_sentence(whole()).startswith("data in memory makes it 9×")
+    assert tune_sentence(findings()) == "no fix is proven to make it faster"
+
+
+def test_the_best_holds_nothing_needless() -> None:
+    alone = trial(MEMORY, value=9.0)
+    found = findings(trial(MEMORY, BF16, value=9.2, adds=False), alone)
+    assert found.best == alone
+    assert not any("bf16" in line for line in recipe(found))
+
+
+def test_what_is_not_verified_says_so_and_gives_no_recipe() -> None:
+    found = findings(trial(MEMORY, value=9.0, same=None, reason=UNSEEDED), gaps=(UNSEEDED,))
+    assert tune_sentence(found).startswith("nothing is verified: data in memory measures 9×")
+    assert recipe(found) == ()
+    assert "faster, not verified" in shown(found)
+    # The same sentence for each fix would hide the rest.
+    assert shown(found).count("gap: ") == 1
+    assert outcome(found.trials[0]).endswith("seed it")
+
+
+def test_the_recipe_keeps_its_indentation() -> None:
+    assert recipe(whole())[-1] == "    take(rows)"
+    assert "        take(rows)" in shown(whole())
+    assert "\n    take(rows)\n" in render_tuning_markdown(whole())
+
+
+def test_json_is_whole_and_unrounded() -> None:
+    content = json.loads(render_tuning_json(whole()))
+    first, second, third, _ = content["trials"]
+    assert first["speedup_interval"] == [9.0 * 0.9, 9.0 * 1.1]
+    assert first["predicted"]["speedup"] == 8.0
+    assert (first["proven"], second["adds"]) == (True, False)
+    assert (third["speedup"], third["outcome"]) == (None, "failed")
+    assert content["recipe"][-1] == "    take(rows)"
+
+
+def test_what_a_program_says_cannot_forge_the_report() -> None:
+    evil = "\x1b[31mdone\n\n# proven ``` | x |"
+    found = findings(
+        trial(Fix(evil, Knob.DATA), value=2.0),
+        trial(BF16, gain=Gain.FAILED, same=None, reason=evil),
+        gaps=(evil,),
+    )
+    text = shown(found)
+    assert "\x1b" not in text
+    markdown = render_tuning_markdown(found)
+    assert "\x1b" not in markdown
+    assert "\n# proven" not in markdown

@@ -1,0 +1,260 @@
+"""The course of a tuning: what is tried in which order, and when it ends. Nothing is measured."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from profkit.analyze.what_if import Machine
+from profkit.errors import InputError
+from profkit.schema.fix import Fix, FixFacts
+from profkit.schema.gate import BlockPair
+from profkit.schema.stage import STAGES, Stage
+from profkit.schema.tuning import Gain, Trial, TuneFindings
+from profkit.scripts.target import Target
+from profkit.verify import tune as tuning
+from profkit.verify.equivalence import Likeness
+from profkit.verify.look import Look
+from profkit.verify.trial import Tried
+from profkit.verify.tune import (
+    TuneOrder,
+    adds,
+    confirmed,
+    is_doubted,
+    most_runs,
+    probe_counts,
+    ranked,
+)
+from tunings import BF16, FUSED, MEMORY, ONE_THREAD, TWO_WORKERS, ground, trial
+
+STEP = {"dataloader": 60.0, "forward": 15.0, "backward": 15.0, "optimizer": 10.0}
+TRIAL_S = 10.0
+
+
+def test_the_best_comes_first_and_what_was_not_measured_last() -> None:
+    one = trial(MEMORY, value=3.0)
+    best, unsure = trial(BF16, value=4.0), trial(TWO_WORKERS, value=9.0, same=None)
+    left, failed = trial(FUSED, gain=Gain.LEFT), trial(ONE_THREAD, gain=Gain.FAILED)
+    assert ranked([left, one, unsure, failed, best]) == (best, one, unsure, left, failed)
+
+
+def test_a_needless_fix_is_not_recommended() -> None:
+    alone = trial(MEMORY, value=9.0)
+    needless = trial(MEMORY, BF16, value=9.2, adds=False)
+    found = ranked([needless, alone])
+    assert found == (alone, needless)
+    useful = trial(MEMORY, BF16, value=12.0, adds=True)
+    assert ranked([alone, useful]) == (useful, alone)
+
+
+def test_together_must_clearly_be_faster() -> None:
+    alone = trial(MEMORY, value=3.0)
+    assert adds(trial(MEMORY, BF16, value=3.5), alone)
+    assert not adds(trial(MEMORY, BF16, value=3.1), alone)
+    assert not adds(trial(MEMORY, BF16, value=3.5, same=False), alone)
+
+
+def test_what_is_contradicted_is_doubted_and_the_second_time_counts() -> None:
+    alone = trial(MEMORY, value=6.0)
+    assert is_doubted(alone, trial(MEMORY, BF16, value=0.5, gain=Gain.SLOWER))
+    assert not is_doubted(alone, trial(MEMORY, BF16, value=5.9))
+    again = confirmed(alone, trial(MEMORY, value=0.7, gain=Gain.SLOWER))
+    assert not again.is_proven
+    assert "6×, then 0.7×" in (again.reason or "")
+    assert confirmed(alone, trial(MEMORY, value=5.0)).is_proven
+
+
+def test_probes_are_few_and_others_than_what_there_is() -> None:
+    assert probe_counts(0, 2) == (1, 2)
+    assert probe_counts(2, 2) == (0,)
+    assert probe_counts(1, 8) == (0, 8)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+class Course:
+    """A tuning in which all that is measured is made up."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = Clock()
+        self.tried: list[str] = []
+        self.kept: list[Trial] = []
+        self.speedups: dict[str, float] = {}
+        self.stages = [60.0, None, 15.0, 15.0, 10.0, None]
+        self.same: bool | None = True
+        monkeypatch.setattr(tuning, "time", self.clock)
+        monkeypatch.setattr(tuning, "places", self._places)
+        monkeypatch.setattr(tuning, "AsItIs", self._as_it_is)
+        monkeypatch.setattr(tuning, "look_at", self._look)
+        monkeypatch.setattr(tuning, "try_fixes", self._try)
+        monkeypatch.setattr(tuning, "usable_cores", lambda: 2)
+
+    def run(self, budget_s: float = 1000.0, **before: Trial) -> TuneFindings:
+        tried = {one.name: one for one in before.values()}
+        order = TuneOrder(Target("script", "train.py"), budget_s, tried)
+        return tuning.tune(order, lambda what, share: None, self.kept.append)
+
+    @contextmanager
+    def _places(self, versions: Any, count: int) -> Iterator[Any]:
+        place = SimpleNamespace(root=Path("nowhere"), directory=Path("nowhere"))
+        version = SimpleNamespace(places=(place,), another=lambda: place)
+        yield SimpleNamespace(versions=[version], gaps=())
+
+    def _as_it_is(self, starts: Any, deadline: float) -> Any:
+        self.clock.now += 5.0
+        taken = tuple(self.stages)
+        return SimpleNamespace(
+            instances=[],
+            facts=ground(**STEP).facts,
+            fixes=FixFacts({}, (1,), (1.0,), "train.py:3"),
+            likeness=Likeness(self.same, None if self.same else "unseeded"),
+            blocks=BlockPair((0.0, 0.0), 20, 100.0, taken),
+            end=lambda: None,
+        )
+
+    def _look(self, place: Any, run: Path, limit_s: float, cores: int, fixes: Any) -> Look:
+        self.clock.now += 4.0
+        return Look(None, Machine(cores, 2), "nothing could be predicted")
+
+    def _try(
+        self,
+        base: Any,
+        starts: Any,
+        fixes: tuple[Fix, ...],
+        deadline: float,
+        tell: Callable[[str], None],
+        *,
+        is_fine: bool = False,
+    ) -> Tried:
+        self.clock.now += TRIAL_S
+        name = " + ".join(fix.name for fix in fixes)
+        self.tried.append(name)
+        alone = math.prod(self.speedups.get(fix.name, 1.0) for fix in fixes)
+        value = self.speedups.get(name, alone)
+        gain = Gain.FASTER if value > 1.02 else Gain.SLOWER if value < 0.98 else Gain.EQUAL
+        found = trial(*fixes, value=value, gain=gain, same=self.same)
+        taken = dict(zip(STAGES, self.stages, strict=True))
+        if fixes[0].name == "data in memory":
+            taken[Stage.DATALOADER] = 1.0
+        return Tried(found, taken)
+
+
+@pytest.fixture
+def course(monkeypatch: pytest.MonkeyPatch) -> Course:
+    return Course(monkeypatch)
+
+
+def test_the_most_promising_is_tried_first_and_each_is_kept(course: Course) -> None:
+    course.speedups = {"data in memory": 2.4}
+    found = course.run()
+    assert course.tried[0] == "data in memory"
+    assert found.best is not None
+    assert found.best.name == "data in memory"
+    assert [one.name for one in course.kept] == course.tried
+    assert len(set(course.tried)) == len(course.tried)
+
+
+def test_what_is_proven_is_combined_with_what_its_own_stages_leave(course: Course) -> None:
+    course.speedups = {
+        "data in memory": 2.4,
+        "bf16 autocast": 1.1,
+        "data in memory + bf16 autocast": 3.5,
+        "data in memory + torch.compile": 2.4,
+        "channels_last": 0.8,
+    }
+    found = course.run()
+    assert found.best is not None
+    assert found.best.name == "data in memory + bf16 autocast"
+    together = [name for name in course.tried if name.startswith("data in memory + ")]
+    # Without the data, the model holds most: bf16 first; what does harm alone, and what there is
+    # no loader for, never.
+    assert together[0] == "data in memory + bf16 autocast"
+    assert not any("channels_last" in name or "worker" in name for name in together)
+    assert all("bf16" in name for name in together)
+
+
+def test_what_is_small_now_may_be_large_without_the_data(course: Course) -> None:
+    course.stages[0] = 900.0  # beside which the optimizer holds 1 %
+    course.speedups = {"data in memory": 9.0}
+    found = course.run()
+    assert "fused optimizer" not in course.tried
+    assert "data in memory + fused optimizer" in course.tried
+    alone = next(one for one in found.trials if one.name == "fused optimizer")
+    assert (alone.gain, alone.reason) == (Gain.LEFT, "it cannot win more than 2 % here")
+
+
+def test_the_budget_ends_it_and_leaves_time_for_combinations(course: Course) -> None:
+    course.speedups = {"data in memory": 2.4}
+    found = course.run(budget_s=70.0)
+    assert course.clock.now <= 70.0 + TRIAL_S
+    assert any(" + " in name and name.startswith("data in memory") for name in course.tried)
+    left = [one for one in found.trials if one.gain is Gain.LEFT]
+    assert {one.reason for one in left} >= {"the budget was spent"}
+    # All of the catalogue is told of, with what it promises.
+    assert all(one.predicted is not None for one in left if len(one.fixes) == 1)
+
+
+def test_what_was_measured_before_is_not_measured_again(course: Course) -> None:
+    course.speedups = {"data in memory": 2.4}
+    before = trial(MEMORY, value=2.4, reach=0.04)
+    found = course.run(budget_s=60.0, memory=before)
+    assert "data in memory" not in course.tried
+    assert course.tried
+    assert found.best is not None
+    assert found.best.speedup == before.speedup
+    again = trial(MEMORY, gain=Gain.LEFT, reason="the budget was spent")
+    course.run(budget_s=60.0, memory=again)
+    assert "data in memory" in course.tried
+
+
+def test_without_equal_results_nothing_is_proven_or_combined(course: Course) -> None:
+    course.same = None
+    course.speedups = {"data in memory": 2.4}
+    found = course.run()
+    assert found.best is None
+    assert "unseeded" in found.gaps
+    assert not any(name.startswith("data in memory + ") for name in course.tried)
+
+
+def test_a_winner_that_is_contradicted_is_measured_again(course: Course) -> None:
+    course.speedups = {
+        "data in memory": 6.0,
+        "data in memory + bf16 autocast": 0.5,
+    }
+    original = course._try
+
+    def changing(*args: Any, **kwargs: Any) -> Tried:
+        found = original(*args, **kwargs)
+        if "data in memory + bf16 autocast" in course.tried:
+            course.speedups["data in memory"] = 0.6
+        return found
+
+    course._try = changing  # type: ignore[method-assign]
+    tuning.try_fixes = changing  # put back by monkeypatch
+    found = course.run()
+    assert course.tried.count("data in memory") == 2
+    assert found.best is None
+    memory = next(one for one in found.trials if one.name == "data in memory")
+    assert "measured twice: 6×, then 0.6×" in (memory.reason or "")
+    assert memory.predicted is not None
+
+
+def test_it_says_beforehand_how_often_it_starts_the_program() -> None:
+    assert most_runs(120.0) == 1 + 2 + 2 + 2 * 24
+    assert most_runs(240.0) > most_runs(120.0)
+
+
+@pytest.mark.parametrize("budget_s", [0.0, 5.0, float("nan")])
+def test_a_budget_for_nothing_is_refused(course: Course, budget_s: float) -> None:
+    with pytest.raises(InputError, match="too small"):
+        course.run(budget_s=budget_s)

@@ -1,0 +1,205 @@
+"""When a trial is over, what it means, and what goes wrong in one. No process is started."""
+
+import math
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from conftest import make_steps
+from profkit.analyze.statistics import LogRatio
+from profkit.schema.fix import Fix, FixFacts, Knob
+from profkit.schema.run import LoaderFacts
+from profkit.schema.stage import Stage
+from profkit.schema.tuning import Gain, Trial
+from profkit.verify import duel, trial
+from profkit.verify.equivalence import Likeness
+from profkit.verify.instance import GoneError, LateError
+from profkit.verify.starts import SpentError
+from profkit.verify.trial import gain_of, is_clear, patience_s, slot_s, try_fixes
+from tunings import BF16, MEMORY, TWO_WORKERS
+
+
+def ratio(value: float, reach: float) -> LogRatio:
+    """A speedup whose interval reaches so far, as a logarithm."""
+    return LogRatio(math.log(value), reach / 1.96, 1e6, 100)
+
+
+@pytest.mark.parametrize(
+    ("value", "reach", "expected"),
+    [
+        (1.5, 0.05, Gain.FASTER),
+        (1.05, 0.048, Gain.UNCLEAR),  # of ten fixes that win nothing one looks like that
+        (1.01, 0.001, Gain.EQUAL),  # surely faster, and not worth a line
+        (1.0, 0.015, Gain.EQUAL),
+        (1.0, 0.1, Gain.UNCLEAR),
+        (0.9, 0.05, Gain.SLOWER),
+    ],
+)
+def test_what_a_speedup_means(value: float, reach: float, expected: Gain) -> None:
+    assert gain_of(ratio(value, reach)) is expected
+
+
+@pytest.mark.parametrize(
+    ("value", "reach", "rough", "fine"),
+    [
+        (9.0, 0.2, True, False),  # 7.4 to 11: what to do is clear
+        (9.0, 0.5, False, False),
+        (1.1, 0.019, True, True),
+        (1.1, 0.05, False, False),
+        (0.8, 0.15, True, True),  # it will not be worth it
+        (1.0, 0.1, False, False),
+    ],
+)
+def test_when_there_is_enough(value: float, reach: float, rough: bool, fine: bool) -> None:
+    assert is_clear(ratio(value, reach), 20) is rough
+    assert is_clear(ratio(value, reach), 20, is_fine=True) is fine
+    assert not is_clear(ratio(value, reach), 2)
+    assert not is_clear(None, 20)
+
+
+def test_patience_goes_by_the_start_of_the_program_and_leaves_the_others_time() -> None:
+    assert patience_s(2.0, (BF16,), 1000.0) == 15.0
+    assert patience_s(20.0, (BF16,), 1000.0) == 100.0
+    assert patience_s(2.0, (MEMORY,), 1000.0) == 75.0
+    assert patience_s(20.0, (BF16,), 60.0) == 30.0
+
+
+def test_slow_steps_are_measured_for_longer() -> None:
+    assert slot_s(5e6, 0) == 10.0
+    assert slot_s(1e9, 0) > 36  # four blocks of a step or more, eight times
+    assert slot_s(50e6, 4) > slot_s(50e6, 0)
+
+
+# Trials, with instances that are made up --------------------------------------------------------
+
+
+class MadeUp:
+    """An instance whose steps take so many us."""
+
+    def __init__(self, launch: Any) -> None:
+        self.launch = launch
+        self.is_over = False
+        self.facts: Any = SimpleNamespace(
+            step_ns=launch.step_us * 1000,
+            loader=LoaderFacts("DataLoader", 4, 0, None),
+            fixes=FixFacts(launch.failures, launch.batches, (1.0,), "train.py:3"),
+        )
+
+    def wait_until_warm(self, deadline: float) -> None:
+        self.launch.warm()
+
+    def run_block(self, steps: int, deadline: float) -> Any:
+        self.launch.block()
+        taken = np.array([self.launch.step_us * 1000] * 21)
+        return make_steps({Stage.FORWARD: taken}, 21), 0
+
+    def end(self) -> None:
+        self.is_over = True
+
+
+class Made:
+    """Starts them: those with fixes as told."""
+
+    def __init__(self, **fixed: Any) -> None:
+        self._fixed = fixed
+        self.started = 0
+
+    def launch(self, order: Any, name: str) -> Any:
+        self.started += 1
+        about: dict[str, Any] = {
+            "step_us": 2000,
+            "failures": {},
+            "batches": (1, 2),
+            "warm": lambda: None,
+            "block": lambda: None,
+        }
+        if order.settings:
+            about |= self._fixed
+        return SimpleNamespace(name=name, warmup=12, **about)
+
+    def keep_only(self, instances: Any) -> None:
+        self.kept = list(instances)
+
+
+def raising(error: Exception) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+def tried(
+    monkeypatch: pytest.MonkeyPatch, fix: Fix = BF16, lasts_s: float = 0.4, **fixed: Any
+) -> Trial:
+    """The trial of a fix, and that the program as it is goes on afterwards."""
+    monkeypatch.setattr(trial, "Instance", MadeUp)
+    monkeypatch.setattr(duel, "Instance", MadeUp)
+    monkeypatch.setattr(duel, "end_all", lambda instances: [one.end() for one in instances])
+    monkeypatch.setattr(trial, "end_all", lambda instances: [one.end() for one in instances])
+    monkeypatch.setattr(trial, "slot_s", lambda step_ns, workers: lasts_s)
+    starts: Any = Made(**fixed)
+    none = SimpleNamespace(settings={})
+    base: Any = SimpleNamespace(
+        instances=[MadeUp(starts.launch(none, "base")) for _ in range(2)],
+        facts=SimpleNamespace(step_ns=2_000_000),
+        fixes=FixFacts({}, (1, 2), (1.0,), "train.py:3"),
+        likeness=Likeness(True),
+        workers=0,
+        start_s=1.0,
+        make_ready=lambda deadline: None,
+    )
+    found = try_fixes(base, starts, (fix,), time.monotonic() + 60, lambda what: None)
+    assert len(base.instances) == 2
+    assert starts.kept == base.instances
+    assert not any(one.is_over for one in base.instances)
+    return found.trial
+
+
+def test_a_fix_that_halves_the_step_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tried(monkeypatch, step_us=1000)
+    assert found.speedup is not None
+    assert found.speedup.value == pytest.approx(2.0, rel=0.01)
+    assert found.is_proven
+
+
+def test_other_batches_are_measured_and_not_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tried(monkeypatch, TWO_WORKERS, step_us=1000, batches=(1, 3))
+    assert (found.gain, found.same, found.is_proven) == (Gain.FASTER, False, False)
+    assert "batches differ" in (found.reason or "")
+
+
+def test_what_could_not_be_applied_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tried(monkeypatch, MEMORY, failures={Knob.DATA.value: "a random transform"})
+    assert (found.gain, found.reason) == (Gain.FAILED, "a random transform")
+
+
+def test_a_crash_at_the_start_is_told_in_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tried(monkeypatch, warm=raising(GoneError("RuntimeError: no bf16")))
+    assert (found.gain, found.reason) == (
+        Gain.FAILED,
+        "the program ended with it (RuntimeError: no bf16)",
+    )
+
+
+def test_a_crash_again_and_again_later_ends_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tried(monkeypatch, block=raising(GoneError("RuntimeError: later")), lasts_s=5.0)
+    assert found.gain is Gain.FAILED
+    assert "RuntimeError: later" in (found.reason or "")
+
+
+def test_one_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tried(monkeypatch, warm=raising(LateError()))
+    assert found.gain is Gain.FAILED
+    assert (found.reason or "").startswith("it was not warm after 15 s")
+    found = tried(monkeypatch, block=raising(LateError()))
+    assert found.gain is Gain.FAILED
+    assert "no block of it ended" in (found.reason or "")
+
+
+def test_what_may_not_start_any_more_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tried(monkeypatch, warm=raising(SpentError("started 29 times, as often as was said")))
+    assert (found.gain, found.reason) == (Gain.LEFT, "started 29 times, as often as was said")
