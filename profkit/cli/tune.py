@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from ..render.units import one_line, plural
 from .check import Duration, progress
 from .run import make_target
 
@@ -23,7 +22,11 @@ from .run import make_target
     show_default=True,
     help="For all of it, such as 90s or 5min.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Directory to write [below runs/].")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Directory to write; one that was broken off is gone on with [below runs/].",
+)
 @click.option("--force", is_flag=True, help="Begin anew, and replace an earlier result.")
 @click.option(
     "--format",
@@ -47,6 +50,7 @@ def tune(
 ) -> None:
     """Try fixes on SCRIPT, in copies of it, and say which of them makes it faster, proven."""
     from .. import api
+    from ..render.units import plural
     from ..scripts.target import check_target
     from ..tuning import kept_trials, tune_directory
     from ..verify.tune import most_runs
@@ -86,4 +90,6 @@ def tune(
 
 
 def _say(text: str) -> None:
+    from ..render.units import one_line
+
     click.echo(f"profkit: {one_line(text, 300)}", err=True)

@@ -82,7 +82,7 @@ def test_the_directory_holds_what_was_promised(traced: Path) -> None:
 
 def test_the_json_report_keeps_its_contract(traced: Path) -> None:
     report = shown(traced)
-    assert report["schema"] == 2
+    assert report["schema"] == 3
     assert report["comparison"]["speedup"] > 2  # type: ignore[index]
     low, high = report["comparison"]["speedup_interval"]  # type: ignore[index]
     assert low < report["comparison"]["speedup"] < high  # type: ignore[index]
@@ -194,7 +194,8 @@ def test_help_is_quick_to_load() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["", "trace", "run", "check", "report", "compare", "view", "doctor"]
+    "command",
+    ["", "trace", "run", "check", "report", "compare", "what-if", "tune", "view", "doctor"],
 )
 def test_help_reads_well(command: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     done = run(*command.split(), "--help", cwd=tmp_path)
