@@ -151,9 +151,10 @@ def render_tuning_json(found: TuneFindings) -> str:
 
 
 def _indented(line: str, clean: Callable[[str], str]) -> str:
-    """A line of code, cleaned, with its indentation."""
+    """A line of code, cleaned, with its indentation and the two spaces before a remark."""
     code = line.lstrip(" ")
-    return " " * (len(line) - len(code)) + clean(code)
+    indentation = " " * (len(line) - len(code))
+    return indentation + "  # ".join(clean(part) for part in code.split("  # "))
 
 
 def _notes(found: TuneFindings) -> list[str]:

@@ -162,7 +162,7 @@ def take_turns(
     seed: int,
     is_clear: Callable[[Duel], bool],
     show: Callable[[str, float], None],
-    restarts: int = RESTARTS,
+    restarts: int | None = None,
 ) -> Duel:
     """The same with instances that run already, and go on afterwards.
 
@@ -170,7 +170,7 @@ def take_turns(
         launch, versions, deadline, seed, is_clear, show: see `fight`.
         running: warm instances by number; those that end by themselves are replaced in it.
             At the end one may be late with a block, see `Instance.settle`, or not warm.
-        restarts: see `RESTARTS`.
+        restarts: `RESTARTS` unless given.
 
     Raises:
         InputError: instances ended again and again.
@@ -216,7 +216,8 @@ def take_turns(
             failed += 1
             duel.restarts += 1
             duel.last_words = str(gone)
-            if failed > restarts * (len(running) // versions):
+            most = RESTARTS if restarts is None else restarts
+            if failed > most * (len(running) // versions):
                 raise ends_too_soon(duel) from None
             _restart(launch, running, rows, fresh, deadline)
             continue
