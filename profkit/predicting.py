@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .analyze.course import Course, course_of
+from .analyze.training_loader import training_loader
 from .analyze.usual_questions import usual_questions
 from .analyze.what_if import FIXES, LEAST_BATCHES, predict
 from .errors import InputError
@@ -40,7 +41,7 @@ def predict_run(
 def _read(path: Path) -> tuple[RunRecord, Course]:
     directory = find_runs(path)[0]
     run = read_run(directory)
-    course = course_of(run, read_loader_record(directory))
+    course = course_of(run, training_loader(run, read_loader_record(directory)))
     if len(course) < LEAST_BATCHES:
         raise InputError(
             f"{directory} has {len(course)} steps that count, {LEAST_BATCHES} are needed: record "

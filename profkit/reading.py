@@ -8,6 +8,7 @@ from .analyze.compare import contention, unknown_contention
 from .analyze.core_waits import core_wait_share
 from .analyze.course import course_of
 from .analyze.loader_findings import examine_loader
+from .analyze.training_loader import training_loader
 from .analyze.usual_questions import usual_questions
 from .analyze.what_if import LEAST_BATCHES, predict
 from .diagnose.policy import BUSY_CORES_SHARE
@@ -21,7 +22,6 @@ from .schema.drilldown import Drilldown
 from .schema.estimate import Estimate
 from .schema.findings import EndingKind, RunFindings, Verdict
 from .schema.loader import LoaderRecord
-from .schema.loader_findings import LoaderFindings
 from .schema.prediction import Predictions
 from .schema.ranks import RankRecord, RanksFindings
 from .schema.record import RunRecord
@@ -107,8 +107,8 @@ def run_findings(run: Path, recorded: RunRecord) -> RunFindings:
     seen = contention(recorded, wait)
     if seen is None and (unknown := unknown_contention(recorded)) is not None:
         gaps.append(unknown)
-    looked = read_loader_record(run)
-    loader = None if looked is None else _loader(looked, recorded)
+    looked = training_loader(recorded, read_loader_record(run))
+    loader = None if looked is None else examine_loader(looked)
     if loader is not None:
         gaps += loader.gaps
     situation = Situation(
@@ -135,12 +135,6 @@ def run_findings(run: Path, recorded: RunRecord) -> RunFindings:
         loader=loader,
         what_if=_what_if(looked, recorded),
     )
-
-
-def _loader(looked: LoaderRecord, recorded: RunRecord) -> LoaderFindings | None:
-    """What the loader that fed the training cost."""
-    facts = recorded.manifest.loader
-    return examine_loader(looked, None if facts is None else facts.number)
 
 
 def _what_if(looked: LoaderRecord | None, recorded: RunRecord) -> Predictions | None:

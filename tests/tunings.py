@@ -17,9 +17,15 @@ ONE_WORKER = Fix("1 worker", Knob.WORKERS, 1)
 TWO_WORKERS = Fix("2 workers", Knob.WORKERS, 2)
 NO_WORKERS = Fix("no workers", Knob.WORKERS, 0)
 PREFETCH = Fix("prefetch 4", Knob.PREFETCH, 4)
-ONE_THREAD = Fix("1 intra-op thread", Knob.THREADS, 1, same=Same.BATCHES, tolerance=1e-3)
-BF16 = Fix("bf16 autocast", Knob.PRECISION, "bfloat16", same=Same.BATCHES, tolerance=0.05)
-FUSED = Fix("fused optimizer", Knob.OPTIMIZER, "fused", same=Same.BATCHES, tolerance=1e-3)
+ONE_THREAD = Fix(
+    "1 intra-op thread", Knob.THREADS, 1, same=Same.BATCHES, tolerance=1e-3, drift=0.02
+)
+BF16 = Fix(
+    "bf16 autocast", Knob.PRECISION, "bfloat16", same=Same.BATCHES, tolerance=0.05, drift=0.05
+)
+FUSED = Fix(
+    "fused optimizer", Knob.OPTIMIZER, "fused", same=Same.BATCHES, tolerance=1e-3, drift=0.02
+)
 
 
 def ground(workers: int | None = 0, threads: int = 2, cores: int = 2, **taken: float) -> Ground:

@@ -18,9 +18,13 @@ from ..schema.record import RunRecord
 from ..schema.stage import STAGES, Stage
 from ..schema.steps import NOT_TIMED, StepTable
 from .breakdown import active_rows
-from .loader_costs import of_loader, producer_cost
+from .loader_costs import producer_cost
 from .loader_model import Batches, Times
 
+MOST_BATCHES = 100_000
+"""Of a run, the last ones: they say enough."""
+UNPACKING_QUANTILE = 0.1
+"""Of what receiving a batch takes: the part that is unpacking it."""
 _HANDING = (PartKind.SERIALISE, PartKind.TRANSFER)
 _DATA = STAGES.index(Stage.DATALOADER)
 
@@ -74,13 +78,12 @@ def course_of(run: RunRecord, loader: LoaderRecord | None) -> Course:
 
     Args:
         run: its steps.
-        loader: what was recorded of its loaders; None where nothing was.
+        loader: see `training_loader`; None where nothing is known of it.
     """
     facts = run.manifest.loader
     threads = run.manifest.environment.intra_op_threads
-    number = None if facts is None else facts.number
-    if loader is not None and number is not None:
-        found = _by_batch(run.steps, loader, number, threads)
+    if loader is not None:
+        found = _by_batch(run.steps, loader, threads)
         if found is not None and len(found):
             return found
     workers = 0 if facts is None else facts.num_workers or 0
@@ -96,7 +99,7 @@ def _by_step(steps: StepTable, workers: int | None, threads: int | None) -> Cour
     none = np.zeros_like(wait)
     using = stages.sum(axis=1)
     return Course(
-        batches=Batches(wait, none, none, none, using),
+        batches=Batches(wait, none, none, none, none, using),
         steps_ns=steps.step_ns[rows].astype(np.float64),
         stages_ns=stages,
         workers=workers,
@@ -109,16 +112,10 @@ def _by_step(steps: StepTable, workers: int | None, threads: int | None) -> Cour
     )
 
 
-def _by_batch(
-    steps: StepTable, loader: LoaderRecord, number: int, threads: int | None
-) -> Course | None:
-    iterators = [one for one in loader.iterators if one.loader == number]
-    if not iterators:
-        return None
-    facts = iterators[-1]
-    produced, details = of_loader(loader, number)
-    consumed = select(loader.consumed, loader.consumed.loader == number)
-    consumed = select(consumed, np.argsort(consumed.asked_ns, kind="stable"))
+def _by_batch(steps: StepTable, loader: LoaderRecord, threads: int | None) -> Course | None:
+    facts, produced = loader.iterators[-1], loader.produced
+    order = np.argsort(loader.consumed.asked_ns, kind="stable")
+    consumed = select(loader.consumed, order[-MOST_BATCHES:])
     asked, got, nexts = consumed.asked_ns[:-1], consumed.got_ns[:-1], consumed.asked_ns[1:]
     made = _rows_of(produced, consumed)[:-1]
     row = np.searchsorted(steps.start_ns, got, side="right") - 1
@@ -135,13 +132,16 @@ def _by_batch(
     if facts.workers:
         making = (produced.end_ns - produced.start_ns)[made].astype(np.float64)
         handing = (produced.sent_ns - produced.end_ns)[made].astype(np.float64)
-        receiving = consumed.receive_ns[at].astype(np.float64)
+        whole_receiving = consumed.receive_ns[at].astype(np.float64)
+        # What it takes at best is unpacking; the rest is waiting for a worker that computes.
+        receiving = np.minimum(whole_receiving, np.quantile(whole_receiving, UNPACKING_QUANTILE))
+        answering = whole_receiving - receiving
     else:
         making = np.maximum(0.0, wait - pinning)
-        handing = receiving = np.zeros_like(wait)
-    cost = producer_cost(produced, details)
+        handing = receiving = answering = np.zeros_like(wait)
+    cost = producer_cost(produced, loader.details)
     return Course(
-        batches=Batches(making, handing, pinning, receiving, using),
+        batches=Batches(making, handing, pinning, receiving, answering, using),
         steps_ns=wait + using,
         stages_ns=_shared_out(steps, row, using),
         workers=facts.workers,
@@ -165,10 +165,16 @@ def _shared_out(steps: StepTable, row: Int64Array, using: Times) -> Times:
 
 def _rows_of(produced: Produced, consumed: Consumed) -> Int64Array:
     """(n,) for each batch that was asked for the row that tells of its making, or `UNKNOWN`."""
-    places = zip(produced.epoch.tolist(), produced.batch.tolist(), strict=True)
-    rows = {place: i for i, place in enumerate(places)}
-    asked = zip(consumed.epoch.tolist(), consumed.batch.tolist(), strict=True)
-    return np.array([rows.get(place, UNKNOWN) for place in asked], np.int64)
+    if not len(produced):
+        return np.full(len(consumed), UNKNOWN)
+    most = 1 + max(produced.batch.max(), consumed.batch.max(initial=0))
+    made = produced.epoch * most + produced.batch
+    asked = consumed.epoch * most + consumed.batch
+    order = np.argsort(made, kind="stable")
+    at = np.minimum(np.searchsorted(made[order], asked), len(produced) - 1)
+    is_known = (made[order][at] == asked) & (consumed.batch != UNKNOWN)
+    rows: Int64Array = np.where(is_known, order[at], UNKNOWN)
+    return rows
 
 
 def _stretches(rows: Int64Array) -> Int64Array:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..schema.loader import UNKNOWN, Detail, LoaderRecord, PartKind, Produced, select
+from ..schema.loader import UNKNOWN, Detail, PartKind, Produced, select
 from ..schema.loader_findings import PartCost, ProducerCost
 from .statistics import mean_of_blocks, split_evenly
 
@@ -134,9 +134,3 @@ def _named(
 
 def _places(table: Produced) -> tuple[np.ndarray, ...]:
     return table.loader, table.epoch, table.batch
-
-
-def of_loader(record: LoaderRecord, number: int) -> tuple[Produced, tuple[Detail, ...]]:
-    """The batches of one loader, and the parts of those that were timed."""
-    produced = select(record.produced, record.produced.loader == number)
-    return produced, tuple(one for one in record.details if one.loader == number)

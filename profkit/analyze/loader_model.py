@@ -25,6 +25,8 @@ class Batches:
         handing: from then on until it was there: serialising, sending.
         pinning: copying it to pinned memory, in a thread of its own.
         receiving: reading and unpacking it, in the loop or in that thread.
+        answering: more of the same, while its worker makes another batch and answers late: its
+            interpreter runs one thread at a time.
         using: from the batch to the next request.
     """
 
@@ -32,6 +34,7 @@ class Batches:
     handing: Times
     pinning: Times
     receiving: Times
+    answering: Times
     using: Times
 
     def __len__(self) -> int:
@@ -44,6 +47,7 @@ class Batches:
             self.handing[rows],
             self.pinning[rows],
             self.receiving[rows],
+            self.answering[rows],
             self.using[rows],
         )
 
@@ -78,14 +82,29 @@ def replay(batches: Batches, workers: int, prefetch: int, *, pins: bool = False)
         made = began + batches.making[..., i]
         free[i % workers] = made
         ready = made + batches.handing[..., i]
+        began_receiving = np.maximum(ready, pinned if pins else ended)
+        busy = _busy_until(batches, i, workers, on_order, made, got) - began_receiving
+        answered = np.minimum(batches.answering[..., i], np.maximum(0.0, busy))
+        received = began_receiving + batches.receiving[..., i] + answered
         if pins:
-            pinned = np.maximum(ready, pinned) + batches.receiving[..., i] + batches.pinning[..., i]
-            got.append(np.maximum(ended, pinned))
-        else:
-            got.append(np.maximum(ended, ready) + batches.receiving[..., i])
+            pinned = received + batches.pinning[..., i]
+            received = np.maximum(ended, pinned)
+        got.append(received)
         ended = got[-1] + batches.using[..., i]
         ends[..., i] = ended
     return np.diff(ends, axis=-1, prepend=0.0)
+
+
+def _busy_until(
+    batches: Batches, i: int, workers: int, on_order: int, made: Times, got: list[Times]
+) -> Times:
+    """When the worker that made batch i, at `made`, is done with the next one."""
+    following = i + workers
+    if following >= len(batches) or on_order == workers:
+        return made  # none, or none that was ordered before this one is handed out
+    ordered = got[following - on_order] if following >= on_order else np.zeros_like(made)
+    done: Times = np.maximum(ordered, made) + batches.making[..., following]
+    return done
 
 
 def settled(workers: int, prefetch: int) -> int:

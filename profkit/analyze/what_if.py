@@ -28,10 +28,16 @@ LEAST_BATCHES = 20
 MODEL_ERROR = 0.03
 """What the replay itself is off by at least, as a standard deviation of the predicted over the
 measured step; more where a run's halves tell. Source: reports/what-if.md."""
-COLD_NS, COLD_SHARE = 1e6, 0.25
-"""What cold caches cost the model at most, in a step: reading some 10 MB again, and no more of its
-time than was seen (FastMLP's forward takes 0.77 of its time, and backward 0.83, where the loop
-decodes nothing: tests/e2e/test_mnist_costs.py)."""
+COLD_NS, COLD_SHARE = 1.5e6, 0.25
+"""What a loop that has just waited, or decoded, takes longer for a step at most: its caches are
+cold. FastMLP's forward takes 0.77 of its time, and backward 0.83, where the loop decodes nothing
+(tests/e2e/test_mnist_costs.py); a loop that waited 24 ms took 1.5 ms more (reports/what-if.md)."""
+AFTERMATH_SHARE = 0.2
+"""Of a part's own time, what may go with it at most: memory that it leaves behind, cold caches."""
+MEMORY_ERROR = 0.08
+"""What the model's own stages change by where no loader shares its heap and its caches."""
+PROBE_ERROR = 0.04
+"""What two processes that run one after the other differ by. Source: reports/what-if.md."""
 WORTH = 1.03
 """What more workers must win to be worth it: more of them want more memory, and more cores."""
 WIDEST_LOG = 0.3
@@ -89,7 +95,8 @@ class _Changed:
         assumes: in words.
         source: a probe, where its batches are not the run's own.
         is_measured: whether that probe has run with the very change: then nothing is replayed.
-        other_end: where the truth lies between two loops, the other one.
+        ends: the truth lies between these batches and each of those.
+        error: of this kind of change, beside the replay's, as a standard deviation likewise.
         times: samples in a batch, over what they were.
     """
 
@@ -100,7 +107,8 @@ class _Changed:
     assumes: str | None = None
     source: Course | None = None
     is_measured: bool = False
-    other_end: Batches | None = None
+    ends: tuple[Batches, ...] = ()
+    error: float = 0.0
     times: float = 1.0
 
 
@@ -182,24 +190,46 @@ def _answer(
 
 def _log_ratio(ground: _Ground, drawn: Rows, base: Times, changed: _Changed) -> tuple[float, float]:
     """The step after the change over the one before, as a logarithm, and how far off it may be."""
+    source = changed.source or ground.course
     rows = drawn if changed.source is None else _draw(changed.source)
-    if changed.is_measured and changed.source is not None:
-        after: Times = changed.source.steps_ns[rows].mean(axis=1)
+    ends = changed.ends
+    if changed.is_measured:
+        after: Times = source.steps_ns[rows].mean(axis=1)
         base = ground.course.steps_ns[drawn].mean(axis=1)
     else:
         after = _replayed(changed, rows)
+        ends = (*ends, *_warm(source, changed, float(after.mean())))
     if min(after.min(), base.min()) <= 0:
         raise Refusal("nothing else was observed in its steps")
     # The same stretches before and after: what they share cancels.
     ratios = np.log(after / base)
     center = float(ratios.mean())
-    apart = 0.0
-    if changed.other_end is not None:
-        other = _replayed(replace(changed, batches=changed.other_end), rows)
-        apart = (float(np.log(other / base).mean()) - center) / 2
-    error = math.hypot(float(ratios.std()), ground.model_error * (abs(center) > 0))
+    # The truth lies between the change as it is replayed and each of its other ends.
+    apart = [
+        (float(np.log(_replayed(replace(changed, batches=end), rows) / base).mean()) - center) / 2
+        for end in ends
+    ]
+    known = 0.0 if center == 0 else math.hypot(ground.model_error, changed.error)
+    error = math.hypot(float(ratios.std()), known)
     reach = float(special.ndtri((1 + CONFIDENCE) / 2)) * error
-    return center + apart, reach + abs(apart)
+    return center + sum(apart), reach + sum(map(abs, apart))
+
+
+def _warm(source: Course, changed: _Changed, after_ns: float) -> tuple[Batches, ...]:
+    """The other end where a loop that waited, or decoded, need not any more.
+
+    Args:
+        source: where the batches are from.
+        changed: the loop after the change.
+        after_ns: its mean step.
+    """
+    using = changed.batches.using
+    waited_ns = float(source.steps_ns.mean() - source.batches.using.mean())
+    waits_ns = after_ns - float(using.mean())
+    if waits_ns >= waited_ns or waited_ns < COLD_NS:
+        return ()
+    gone = (1 - max(0.0, waits_ns) / waited_ns) * np.minimum(COLD_NS, COLD_SHARE * using)
+    return (replace(changed.batches, using=using - gone),)
 
 
 def _log_reach(measured: Estimate) -> float:
@@ -273,6 +303,7 @@ def _part(ground: _Ground, question: Question) -> _Changed:
     course = ground.course
     left = 1 - question.amount
     batches = course.batches
+    ends: tuple[Batches, ...] = ()
     stage = _stage_named(question.name)
     if stage is Stage.DATALOADER:
         batches = replace(
@@ -280,6 +311,7 @@ def _part(ground: _Ground, question: Question) -> _Changed:
             making=batches.making * left,
             handing=batches.handing * left,
             receiving=batches.receiving * left,
+            answering=batches.answering * left,
         )
     elif stage is not None:
         taken = course.stages_ns[:, STAGES.index(stage)]
@@ -287,7 +319,8 @@ def _part(ground: _Ground, question: Question) -> _Changed:
             raise Refusal(f"{stage.label} was not observed in this run")
         batches = replace(batches, using=batches.using - question.amount * taken)
     else:
-        batches = _without_part(course, question)
+        batches = _without_part(course, question, 1.0)
+        ends = (_without_part(course, question, 1 + AFTERMATH_SHARE),)
     if course.workers is None:
         if stage is not Stage.DATALOADER:
             raise Refusal(
@@ -296,19 +329,27 @@ def _part(ground: _Ground, question: Question) -> _Changed:
                 bound=_bound(course, batches),
             )
         return _Changed(batches, 0, 0, False)
-    return _Changed(batches, course.workers, course.prefetch, course.pins)
+    return _Changed(batches, course.workers, course.prefetch, course.pins, ends=ends)
 
 
-def _without_part(course: Course, question: Question) -> Batches:
+def _without_part(course: Course, question: Question, times: float) -> Batches:
+    """The batches without a part.
+
+    Args:
+        course: with the part's shares.
+        question: which part, and how much of it goes.
+        times: of what it took itself, what goes.
+    """
     batches = course.batches
     making = course.share(question.name, handing=False)
     handing = course.share(question.name, handing=True)
     if making is None and handing is None:
         raise Refusal(f"no part of a batch's cost is called {question.name!r}")
+    gone = times * question.amount
     return replace(
         batches,
-        making=batches.making * (1 - question.amount * (making or 0.0)),
-        handing=batches.handing * (1 - question.amount * (handing or 0.0)),
+        making=batches.making * max(0.0, 1 - gone * (making or 0.0)),
+        handing=batches.handing * max(0.0, 1 - gone * (handing or 0.0)),
     )
 
 
@@ -321,17 +362,14 @@ def _memory(ground: _Ground, question: Question) -> _Changed:
             "as they slow it down now: a short run without them tells"
         )
     none = np.zeros_like(course.batches.making)
-    using = course.batches.using
-    # A loop that decodes leaves cold caches to its model.
-    gone = 0.0 if course.workers else np.minimum(COLD_NS, COLD_SHARE * using)
     return _Changed(
-        Batches(none, none, none, none, using),
+        Batches(none, none, none, none, none, course.batches.using),
         workers=0,
         prefetch=0,
         pins=False,
         assumes="that slicing a batch out of memory takes no time",
         source=alone,
-        other_end=Batches(none, none, none, none, using - gone),
+        error=MEMORY_ERROR,
     )
 
 
@@ -373,7 +411,13 @@ def _probed(ground: _Ground, wanted: int) -> _Changed | None:
     course = ground.course
     if (near := ground.probe(wanted, course.threads)) is not None:
         return _Changed(
-            near.batches, wanted, near.prefetch, near.pins, source=near, is_measured=True
+            near.batches,
+            wanted,
+            near.prefetch,
+            near.pins,
+            source=near,
+            is_measured=True,
+            error=PROBE_ERROR,
         )
     known = {
         workers: probe
@@ -403,7 +447,9 @@ def _probed(ground: _Ground, wanted: int) -> _Changed | None:
     told = " and ".join(str(count) for count in counts)
     assumes = f"what a batch costs beside {told} workers"
     source = None if near is course else near
-    return _Changed(changed, wanted, near.prefetch or 2, near.pins, assumes, source)
+    return _Changed(
+        changed, wanted, near.prefetch or 2, near.pins, assumes, source, error=PROBE_ERROR
+    )
 
 
 def _threads(ground: _Ground, question: Question) -> _Changed:
@@ -418,6 +464,7 @@ def _threads(ground: _Ground, question: Question) -> _Changed:
         probe.pins,
         source=probe,
         is_measured=True,
+        error=PROBE_ERROR,
     )
 
 
@@ -441,6 +488,7 @@ def _batch(ground: _Ground, question: Question) -> _Changed:
             batches.handing * times,
             batches.pinning * times,
             batches.receiving * times,
+            batches.answering,
             using,
         )
         for using in (batches.using, times * (batches.using - fixed) + fixed)
@@ -462,7 +510,7 @@ def _batch(ground: _Ground, question: Question) -> _Changed:
         course.pins,
         "that making a batch goes by the sample; an epoch has fewer steps, which may take more "
         "epochs",
-        other_end=ends[1],
+        ends=(ends[1],),
         times=times,
     )
 

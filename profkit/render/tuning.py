@@ -10,6 +10,8 @@ from rich.text import Text
 
 from ..schema.prediction import Prediction
 from ..schema.tuning import TUNE_SCHEMA, Gain, Trial, TuneFindings
+from .changes import answer_json
+from .estimates import interval, plain_times
 from .markdown import markdown_table, safe, safe_code
 from .tables import Table
 from .terminal import print_line, print_table
@@ -166,19 +168,18 @@ def _predicted(answer: Prediction | None) -> str:
     if answer is None:
         return ABSENT
     if answer.speedup is not None:
-        return times(answer.speedup).replace("95 % interval ", "")
+        return plain_times(answer.speedup)
     return ABSENT if answer.bound is None else f"at most {significant(answer.bound)}×"
 
 
 def _measured(trial: Trial) -> str:
     if trial.speedup is None:
         return ABSENT
-    return times(trial.speedup).replace("95 % interval ", "")
+    return plain_times(trial.speedup)
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
     speedup, answer = trial.speedup, trial.predicted
-    known = speedup is not None and speedup.low is not None
     return {
         "name": trial.name,
         "fixes": [
@@ -189,17 +190,8 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "adds": trial.adds,
         "same": trial.same,
         "speedup": None if speedup is None else speedup.value,
-        "speedup_interval": [speedup.low, speedup.high] if known and speedup else None,
-        "predicted": None
-        if answer is None
-        else {
-            "speedup": None if answer.speedup is None else answer.speedup.value,
-            "speedup_interval": None
-            if answer.speedup is None
-            else [answer.speedup.low, answer.speedup.high],
-            "bound": answer.bound,
-            "reason": answer.reason,
-        },
+        "speedup_interval": interval(speedup),
+        "predicted": None if answer is None else answer_json(answer),
         "reason": trial.reason,
         "notes": trial.notes,
         "measured_s": trial.measured_s,

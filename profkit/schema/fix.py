@@ -31,7 +31,7 @@ class Same(Enum):
     """What must stay equal under a fix."""
 
     BITS = "batches and losses, to the bit"
-    BATCHES = "batches to the bit, losses to a tolerance"
+    BATCHES = "batches to the bit, the first loss and the mean of the first ones to a tolerance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,10 @@ class Fix:
         value: to what; None for on.
         helps: when it may help, in words.
         same: what must stay equal.
-        tolerance: of losses, relative; 0 where they must stay equal to the bit.
+        tolerance: of the first loss, relative: the weights are the same there; 0 where losses must
+            stay equal to the bit.
+        drift: of the mean of the losses that are watched, relative: each step goes on from what
+            the one before has rounded; 0 likewise.
         recipe: lines to change in the user's script.
         source: of the claim, or of the way that it is applied.
     """
@@ -55,6 +58,7 @@ class Fix:
     helps: str = ""
     same: Same = Same.BITS
     tolerance: float = 0.0
+    drift: float = 0.0
     recipe: tuple[str, ...] = ()
     source: str = ""
 

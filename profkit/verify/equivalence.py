@@ -46,16 +46,31 @@ def compare_fixed(base: FixFacts, fixed: FixFacts, fixes: tuple[Fix, ...]) -> Li
     batches = min(len(base.batches), len(fixed.batches))
     if base.batches[:batches] != fixed.batches[:batches]:
         return Likeness(False, "its batches differ from those of the program as it is")
-    tolerance = max((fix.tolerance for fix in fixes if fix.same is not Same.BITS), default=0.0)
-    worst = 0.0
-    for was, now in zip(base.losses[:count], fixed.losses[:count], strict=True):
-        if was is None or now is None:
-            return Likeness(None, "a loss is no finite number")
-        worst = max(worst, abs(now - was) / max(abs(was), 1e-12))
-    if worst > tolerance:
-        return Likeness(
-            False,
-            f"its losses differ by up to {100 * worst:.2g} % from those of the program as it is; "
-            f"{100 * tolerance:.2g} % would do",
-        )
+    pairs = list(zip(base.losses[:count], fixed.losses[:count], strict=True))
+    was = [loss for loss, _ in pairs if loss is not None]
+    now = [loss for _, loss in pairs if loss is not None]
+    if len(was) < count or len(now) < count:
+        return Likeness(None, "a loss is no finite number")
+    loose = [fix for fix in fixes if fix.same is not Same.BITS]
+    if not loose:
+        if was == now:
+            return Likeness(True)
+        return Likeness(False, "its losses differ from those of the program as it is")
+    tolerance, drift = max(fix.tolerance for fix in loose), max(fix.drift for fix in loose)
+    mean_was, mean_now = sum(was) / count, sum(now) / count
+    for what, apart, limit in (
+        ("its first loss differs", _apart(was[0], now[0]), tolerance),
+        (f"the mean of its first {count} losses differs", _apart(mean_was, mean_now), drift),
+    ):
+        if apart > limit:
+            return Likeness(
+                False,
+                f"{what} by {100 * apart:.2g} % from the program as it is; {100 * limit:.2g} % "
+                "would do",
+            )
     return Likeness(True)
+
+
+def _apart(was: float, now: float) -> float:
+    """Relative difference."""
+    return abs(now - was) / max(abs(was), 1e-12)

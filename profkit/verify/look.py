@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..analyze.course import Course, course_of
+from ..analyze.training_loader import training_loader
 from ..analyze.what_if import LEAST_BATCHES, predict
 from ..errors import ProfkitError
 from ..schema.fix import Fix, FixOrder, Knob
@@ -85,9 +86,7 @@ def look_at(place: Place, run: Path, limit_s: float, cores: int, fixes: FixOrder
             _end(process)
     try:
         record = read_run(run)
-        course = course_of(record, read_loader_record(run))
-        if len(course) < LEAST_BATCHES and not course.workers:
-            course = course_of(record, None)  # a loader for each epoch has few batches
+        course = course_of(record, training_loader(record, read_loader_record(run)))
     except ProfkitError as error:
         return Look(None, cores, f"nothing could be predicted: {error}")
     if len(course) < LEAST_BATCHES:

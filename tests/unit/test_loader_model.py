@@ -13,10 +13,10 @@ def batches(making: object, using: object, **more: object) -> Batches:
     none = np.zeros_like(made)
     rest = {
         name: np.broadcast_to(np.asarray(more.get(name, none), np.float64), made.shape)
-        for name in ("handing", "pinning", "receiving")
+        for name in ("handing", "pinning", "receiving", "answering")
     }
     used = np.broadcast_to(np.asarray(using, np.float64), made.shape)
-    return Batches(made, rest["handing"], rest["pinning"], rest["receiving"], used)
+    return Batches(made, *rest.values(), used)
 
 
 def steady(making: float, using: float, workers: int, prefetch: int = 2, **more: object) -> float:
@@ -43,6 +43,20 @@ def test_receiving_belongs_to_the_loop_and_pinning_to_a_thread() -> None:
     assert replay(many, 2, 2, pins=True)[20:].mean() == pytest.approx(4)
     slow = batches([1.0] * 100, 4.0, receiving=2.0, pinning=5.0)
     assert replay(slow, 2, 2, pins=True)[20:].mean() == pytest.approx(7)
+
+
+def test_a_worker_answers_late_only_while_it_makes_another_batch() -> None:
+    # Both workers are far ahead, and idle.
+    assert steady(1, 10, 2, answering=5.0) == pytest.approx(10)
+    # The loop is the faster one, but has to wait for the worker anyhow; unpacking is its own.
+    assert steady(10, 8, 1, answering=5.0) == pytest.approx(10, rel=0.02)
+    assert steady(10, 8, 1, receiving=5.0) == pytest.approx(13, rel=0.02)
+    # One of two workers is late now and then, and answers late while it is.
+    making = np.where(np.arange(400) % 8 == 0, 40.0, 4.0)
+    quick, late = (
+        replay(batches(making, 6.0, answering=ns), 2, 2)[50:].mean() for ns in (0.0, 5.0)
+    )
+    assert quick < late < quick + 5
 
 
 def test_a_longer_queue_helps_where_batches_vary() -> None:

@@ -33,7 +33,7 @@ def test_each_fix_declares_what_it_is(here: Ground) -> None:
         assert fix.source, fix.name
         assert fix.recipe, fix.name
         # To the bit, or to a tolerance that is declared: never without one.
-        assert (fix.tolerance > 0) == (fix.same is not Same.BITS), fix.name
+        assert (fix.tolerance > 0) == (fix.drift > 0) == (fix.same is not Same.BITS), fix.name
         assert bound(here, fix) >= 1
 
 

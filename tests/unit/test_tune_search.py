@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from profkit.analyze.what_if import Machine
 from profkit.errors import InputError
 from profkit.schema.fix import Fix, FixFacts
 from profkit.schema.gate import BlockPair
@@ -124,7 +123,7 @@ class Course:
 
     def _look(self, place: Any, run: Path, limit_s: float, cores: int, fixes: Any) -> Look:
         self.clock.now += 4.0
-        return Look(None, Machine(cores, 2), "nothing could be predicted")
+        return Look(None, cores, "nothing could be predicted")
 
     def _try(
         self,

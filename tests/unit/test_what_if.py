@@ -25,7 +25,7 @@ def course(making: object, forward: object = 3 * MS, workers: int = 0, count: in
     stages = np.zeros((count, len(STAGES)))
     stages[:, STAGES.index(Stage.FORWARD)] = ran
     stages[:, STAGES.index(Stage.OTHER)] = MS
-    batches = Batches(made, none, none, none, ran + MS)
+    batches = Batches(made, none, none, none, none, ran + MS)
     steps = replay(batches, workers, 2)
     parts = (
         PartCost(PartKind.TRANSFORM, "Blur", 6 * MS, 0.6, 4),
@@ -63,12 +63,15 @@ def test_a_stage_that_goes_takes_its_time_along() -> None:
     # 10 ms of making, 3 of forward, 1 of something else.
     assert speedup(course(10 * MS), Change.PART, "forward") == pytest.approx(14 / 11)
     assert speedup(course(10 * MS), Change.PART, "forward", 0.5) == pytest.approx(14 / 12.5)
-    assert speedup(course(10 * MS), Change.PART, "dataloader") == pytest.approx(14 / 4)
+    # As it is after a wait, or up to 1 ms sooner, since nothing has cooled its caches.
+    assert 14 / 4 < speedup(course(10 * MS), Change.PART, "dataloader") < 14 / 3
 
 
 def test_a_transform_takes_its_part_of_the_making() -> None:
-    assert speedup(course(10 * MS), Change.PART, "Blur") == pytest.approx(14 / 8)
-    assert speedup(course(10 * MS), Change.PART, "fetch", 0.5) == pytest.approx(14 / 12)
+    # Its own 6 ms, or a fifth more with what it leaves behind, and 0.6 ms of warmer caches.
+    assert 14 / 8 < speedup(course(10 * MS), Change.PART, "Blur") < 14 / (8 - 1.2 - 0.6)
+    half = speedup(course(10 * MS), Change.PART, "fetch", 0.5)
+    assert 14 / 12 < half < 14 / (12 - 0.4 - 0.2)
 
 
 def test_behind_workers_only_what_is_waited_for_counts() -> None:
@@ -153,8 +156,8 @@ def test_larger_batches_are_told_of_where_making_them_is_most_of_it() -> None:
 
 def test_more_workers_are_replayed_where_there_are_cores() -> None:
     one = course(10 * MS, workers=1)
-    assert speedup(one, Change.WORKERS, amount=2) == pytest.approx(10 / 5, rel=0.02)
-    assert speedup(one, Change.WORKERS, amount=8) == pytest.approx(10 / 4, rel=0.02)
+    assert 10 / 5.01 < speedup(one, Change.WORKERS, amount=2) < 10 / 4.8
+    assert 10 / 4.01 < speedup(one, Change.WORKERS, amount=8) < 10 / 3
 
 
 @pytest.mark.parametrize(
