@@ -150,18 +150,22 @@ def predict(
 def recommended_workers(now: int | None, answers: Sequence[Prediction]) -> int | None:
     """The fewest loader workers that promise nearly the best step; None where nothing tells.
 
+    More than there are must be faster by the lower end of their interval.
+
     Args:
         now: how many there are.
         answers: among them those about workers.
     """
-    gains = {
-        round(one.question.amount): one.speedup.value
+    told = [
+        (round(one.question.amount), one.speedup)
         for one in answers
         if one.question.change is Change.WORKERS and one.speedup is not None
-    }
-    if now is None or not gains:
+    ]
+    if now is None or not told:
         return None
-    gains[now] = 1.0
+    gains = {count: gain.value for count, gain in told if count <= now or (gain.low or 0.0) > 1} | {
+        now: 1.0
+    }
     best = max(gains.values())
     return min(count for count, gain in gains.items() if gain * WORTH >= best)
 

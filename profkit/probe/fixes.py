@@ -31,6 +31,11 @@ _MEMORY_SHARE = 0.3
 """Of the memory that is free, what decoded data may take."""
 DECODE_S = 60.0
 """How long decoding the data may take."""
+KEPT_BYTES, KEPT_MMAP_BYTES = 1 << 30, 32 << 20
+"""Freed memory that a process keeps, and the largest piece that comes from there; glibc takes no
+larger one."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Options of glibc's mallopt(3)."""
 _LOADER_KNOBS = {
     Knob.WORKERS: "num_workers",
     Knob.PREFETCH: "prefetch_factor",
@@ -337,6 +342,18 @@ def _set_to_none(hooks: Replacements, _: Any, failures: dict[str, str]) -> None:
     hooks.replace(nn.Module, "zero_grad", force)
 
 
+def _keep_freed_memory(hooks: Replacements, _: Any, failures: dict[str, str]) -> None:
+    """Have malloc keep what is freed: given back to the system, it comes back page by page."""
+    import ctypes
+
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is None:
+        raise RuntimeError("the C library has no mallopt")
+    for option, size in ((_M_MMAP_THRESHOLD, KEPT_MMAP_BYTES), (_M_TRIM_THRESHOLD, KEPT_BYTES)):
+        if not set_option(option, size):
+            raise RuntimeError("the C library refuses it")
+
+
 def _set_cudnn(hooks: Replacements, _: Any, failures: dict[str, str]) -> None:
     torch.backends.cudnn.benchmark = True
 
@@ -350,6 +367,7 @@ _AT_ONCE: dict[Knob, Callable[[Replacements, Any, dict[str, str]], None]] = {
     Knob.THREADS: _set_threads,
     Knob.OPTIMIZER: _set_optimizer,
     Knob.GRADIENTS: _set_to_none,
+    Knob.HEAP: _keep_freed_memory,
     Knob.CUDNN: _set_cudnn,
     Knob.TF32: _set_tf32,
 }

@@ -23,6 +23,7 @@ class Knob(Enum):
     OPTIMIZER = "optimizer implementation"
     GRADIENTS = "how gradients are zeroed"
     COMPILER = "compiler"
+    HEAP = "what becomes of freed memory"
     CUDNN = "cuDNN's choice of algorithms"
     TF32 = "TF32"
 

@@ -208,6 +208,25 @@ def _model(ground: Ground) -> list[Fix]:
     ]
 
 
+def _heap(ground: Ground) -> list[Fix]:
+    if ground.is_on_gpu or ground.facts.environment.hardware.system != "Linux":
+        return []
+    return [
+        Fix(
+            name="keep freed memory",
+            knob=Knob.HEAP,
+            value=True,
+            helps="large tensors are freed in each step, their memory goes back to the system, and "
+            "comes back page by page",
+            recipe=(
+                "# start it as: MALLOC_TRIM_THRESHOLD_=1073741824 MALLOC_MMAP_THRESHOLD_=33554432 "
+                "python ...",
+            ),
+            source="mallopt(3) of glibc",
+        )
+    ]
+
+
 def _optimizer(ground: Ground) -> list[Fix]:
     if ground.stage_ns.get(Stage.OPTIMIZER) is None:
         return []
@@ -275,6 +294,7 @@ _MAKERS: tuple[Callable[[Ground], list[Fix]], ...] = (
     _pinned,
     _threads,
     _model,
+    _heap,
     _optimizer,
     _gpu,
 )

@@ -41,6 +41,7 @@ _REACH = {
     Knob.COMPILER: _Reach((*_MODEL, Stage.OPTIMIZER), 0.15),
     Knob.OPTIMIZER: _Reach((Stage.OPTIMIZER,), 0.4),
     Knob.GRADIENTS: _Reach((Stage.OPTIMIZER,), 0.1),
+    Knob.HEAP: _Reach((*_MODEL, Stage.OPTIMIZER, Stage.DATALOADER, Stage.OTHER), 0.1),
     Knob.CUDNN: _Reach(_MODEL, 0.1),
     Knob.TF32: _Reach(_MODEL, 0.3),
 }

@@ -1,5 +1,7 @@
 """Fixes, applied to small trainings in this process: what changes, and what must not."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -286,3 +288,35 @@ def test_equal_batches_have_one_checksum() -> None:
     assert checksum(x) != checksum(x.reshape(2, 3))
     assert checksum(x) != checksum(x.double())
     assert checksum(TensorDataset(x)[0:2]) == checksum((x[0:2],))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs glibc's malloc")
+def test_freed_memory_is_kept() -> None:
+    """A large tensor that is made and freed again costs page faults only the first time."""
+    code = """
+import resource, sys
+import torch
+from profkit.probe.fixes import AppliedFixes
+from profkit.probe.replacements import Replacements
+from profkit.schema.fix import FixOrder, Knob
+
+if sys.argv[1] == "kept":
+    AppliedFixes(FixOrder({Knob.HEAP.value: True})).install(Replacements())
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for i in range(12):
+    if i == 2:
+        before = faults()
+    one, other = torch.ones(2_000_000), torch.ones(2_000_000)
+    del one, other
+print(faults() - before)
+"""
+    faults = {
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", code, how], check=True, capture_output=True, text=True
+            ).stdout
+        )
+        for how in ("plain", "kept")
+    }
+    assert faults["plain"] > 1_000
+    assert faults["kept"] < faults["plain"] / 10
