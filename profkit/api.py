@@ -88,7 +88,12 @@ def record(
 
 @contextmanager
 def observe(
-    path: str | Path, *, name: str | None = None, warmup: int = 10, overwrite: bool = False
+    path: str | Path,
+    *,
+    name: str | None = None,
+    warmup: int = 10,
+    overwrite: bool = False,
+    samples: bool = True,
 ) -> Iterator[None]:
     """Observe whatever trains in the body, by the hooks that `profkit run` uses.
 
@@ -100,6 +105,7 @@ def observe(
         name: what reports call the run; the directory's name unless given.
         warmup: training steps to leave out of the times.
         overwrite: replace what profkit wrote to `path` before.
+        samples: take stack samples in a few windows, whose steps are left out of the times.
 
     Raises:
         InputError: a negative `warmup`, or another observation goes on in this process.
@@ -120,6 +126,7 @@ def observe(
         command=shown_command(sys.argv),
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         warmup=warmup,
+        samples=samples,
     )
     observation = Observation(order, tell)
     observation.begin()

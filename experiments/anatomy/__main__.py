@@ -29,8 +29,8 @@ REPORT = Path("reports", "loader-anatomy.md")
 SETTINGS = ((0, "fork"), *((n, how) for n in (1, 2, 4) for how in ("fork", "spawn")))
 BAR = 0.05
 COST_BAR = 0.02
-BATCHES = 25
-BLOCKS = 24
+BATCHES = 60
+BLOCKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def cost(workers: int, scratch: Path) -> list[float]:
         taken: dict[bool, float] = {}
         for observed in order.sample((False, True), 2):
             if observed:
-                with profkit.observe(scratch / f"cost-{workers}-{block}"):
+                with profkit.observe(scratch / f"cost-{workers}-{block}", samples=False):
                     taken[True] = _batch_s(dataset, workers)
             else:
                 taken[False] = _batch_s(dataset, workers)

@@ -87,7 +87,7 @@ def _parts(
         PartCost(PartKind.TRANSFER, None, float(whole.transfer_ns.sum()) / count, 0.0),
     ]
     making_ns = batch_ns - sum(part.batch_ns for part in found)
-    named, in_collate = _named(timed, details)
+    named, in_collate = _named(whole, timed, details)
     shares = {key: share for key, (share, _) in named.items()}
     excess = max(1.0, sum(shares.values()))  # never more than there is
     for (kind, name), (share, calls) in named.items():
@@ -106,7 +106,7 @@ def _parts(
 
 
 def _named(
-    timed: Produced, details: Sequence[Detail]
+    whole: Produced, timed: Produced, details: Sequence[Detail]
 ) -> tuple[dict[tuple[PartKind, str], tuple[float, float]], float]:
     """By part: its share of fetching and collating and its calls in each batch.
 
@@ -117,9 +117,11 @@ def _named(
     if not known:
         return {}, 0.0
     spans = timed.end_ns - timed.start_ns
-    making = sum(
-        int(spans[rows[(one.loader, one.epoch, one.batch)]]) - one.timing_ns for one in known
+    making = float(
+        sum(int(spans[rows[(one.loader, one.epoch, one.batch)]]) - one.timing_ns for one in known)
     )
+    # Timing slows the rest of a batch by more than is known, so others tell what one takes.
+    making = min(making, len(known) * float((whole.end_ns - whole.start_ns).mean()))
     if making <= 0:
         return {}, 0.0
     totals: defaultdict[tuple[PartKind, str], int] = defaultdict(int)

@@ -209,7 +209,7 @@ def _model(ground: Ground) -> list[Fix]:
 
 
 def _heap(ground: Ground) -> list[Fix]:
-    if ground.is_on_gpu or ground.facts.environment.hardware.system != "Linux":
+    if ground.is_on_gpu or not ground.facts.environment.hardware.system.startswith("Linux"):
         return []
     return [
         Fix(
