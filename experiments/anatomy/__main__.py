@@ -29,8 +29,8 @@ REPORT = Path("reports", "loader-anatomy.md")
 SETTINGS = ((0, "fork"), *((n, how) for n in (1, 2, 4) for how in ("fork", "spawn")))
 BAR = 0.05
 COST_BAR = 0.02
-BATCHES = 60
-BLOCKS = 16
+BATCHES = 20
+BLOCKS = 60
 
 
 @dataclass(frozen=True, slots=True)
