@@ -5,13 +5,14 @@ from typing import Any
 
 from ..schema.estimate import Estimate
 from ..schema.findings import Comparison
+from ..schema.loader import PartKind
 from ..schema.prediction import Change, Prediction, Predictions, Question
 from ..schema.stage import STAGES
 from .estimates import interval, plain_times
 from .units import one_line, percent, plural, significant
 
 BEST_SHOWN = 3
-_STAGE_NAMES = {stage.value for stage in STAGES}
+_NO_CHANGES = {stage.value for stage in STAGES} | {kind.value for kind in PartKind}
 LEAST_SHOWN = 1.05
 """The least speedup that a report tells of unasked."""
 
@@ -53,8 +54,8 @@ def best_line(found: Predictions | None, comparison: Comparison | None) -> str |
         for one in ranked
         if _low(one.speedup) > 1
         and _speedup(one) >= LEAST_SHOWN
-        # That a stage takes nothing is no change that anybody could make.
-        and one.question.name not in _STAGE_NAMES
+        # That a stage, or fetching, takes nothing is no change that anybody could make.
+        and one.question.name not in _NO_CHANGES
     ]
     if not best:
         return None
