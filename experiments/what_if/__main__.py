@@ -174,7 +174,8 @@ def _summary(pairs: Sequence[Pair]) -> list[str]:
         f"{100 * HELD_BAR:.0f} % of the intervals at least.",
         "",
         "The model's constants (`MODEL_ERROR` and its neighbours in profkit/analyze/what_if.py) "
-        "were chosen on recordings of these same programs: a series recorded anew is what tests them.",
+        "were chosen on recordings of these same programs: a series recorded anew is what tests "
+        "them.",
         "",
         f"- No estimate was made of {len(pairs) - len(told)}: they are named below.",
         f"- Promised to be faster, by the interval's lower end: {len(sure)}; measured slower: "

@@ -95,6 +95,8 @@ def test_the_json_report_keeps_its_contract(traced: Path) -> None:
             "verdict",
             "core_wait",
             "drilldown",
+            "loader",
+            "what_if",
             "overhead",
             "apart",
             "gaps",
