@@ -42,7 +42,7 @@ class Items(torch.utils.data.Dataset):
         return 64
     def __getitem__(self, index):
         if torch.utils.data.get_worker_info() and "{method}" != "fork":
-            assert "profkit" not in sys.modules
+            assert "profkit.observation" not in sys.modules
         generator = torch.Generator().manual_seed(index)
         return torch.randn(8, generator=generator)
 
