@@ -2,11 +2,12 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TypeVar
 
 from .analyze.compare import compare as compare_turns
 from .diagnose.verdict import add_comparison
@@ -37,6 +38,8 @@ from .store.run_directory import (
 from .verify.order import CheckOrder
 from .workloads.order import TraceOrder
 from .writing import CHECK_FILES, FIGURES, check_free, save_text, write_check, write_report
+
+T = TypeVar("T")
 
 __all__ = [
     "CHECK_FILES",
@@ -372,9 +375,7 @@ def render_tuning(found: TuneFindings, form: str = "md") -> str:
     from .render import tuning
 
     renderers = {"md": tuning.render_tuning_markdown, "json": tuning.render_tuning_json}
-    if form not in renderers:
-        raise InputError(f"unknown format {form!r}: use one of {', '.join(renderers)}")
-    return renderers[form](found)
+    return _chosen(form, renderers)(found)
 
 
 def render_report(found: Report, form: str = "md") -> str:
@@ -387,9 +388,7 @@ def render_report(found: Report, form: str = "md") -> str:
     from .render.markdown import render_markdown
 
     renderers = {"md": render_markdown, "json": render_json}
-    if form not in renderers:
-        raise InputError(f"unknown format {form!r}: use one of {', '.join(renderers)}")
-    return renderers[form](found)
+    return _chosen(form, renderers)(found)
 
 
 def render_comparison(found: RunsComparison, form: str = "md") -> str:
@@ -405,9 +404,7 @@ def render_comparison(found: RunsComparison, form: str = "md") -> str:
         "json": comparison.render_json,
         "terminal": comparison.render_terminal,
     }
-    if form not in renderers:
-        raise InputError(f"unknown format {form!r}: use one of {', '.join(renderers)}")
-    return renderers[form](found)
+    return _chosen(form, renderers)(found)
 
 
 def render_predictions(found: Predictions, form: str = "md") -> str:
@@ -419,9 +416,14 @@ def render_predictions(found: Predictions, form: str = "md") -> str:
     from .render import prediction
 
     renderers = {"md": prediction.render_markdown, "json": prediction.render_json}
+    return _chosen(form, renderers)(found)
+
+
+def _chosen(form: str, renderers: Mapping[str, Callable[[T], str]]) -> Callable[[T], str]:
+    """The renderer of a form; raises InputError for another one."""
     if form not in renderers:
         raise InputError(f"unknown format {form!r}: use one of {', '.join(renderers)}")
-    return renderers[form](found)
+    return renderers[form]
 
 
 def describe_machine(run: RunFindings) -> dict[str, str]:

@@ -74,7 +74,8 @@ def main() -> None:
 def _summary(found: list[dict[str, Any]]) -> list[str]:
     lines = [
         "Each program is tuned once, by `profkit tune`, which chooses what to try. Speedups are "
-        "measured in interleaved blocks against the program as it is.",
+        "measured in interleaved blocks against the program as it is. What was kept of an earlier "
+        "run of this experiment names its own commit below.",
         "",
         "| program | found and proven | speedup (95 %) | target | spent, s |",
         "|---|---|---:|---:|---:|",
@@ -121,7 +122,8 @@ def _section(case: Case, found: dict[str, Any]) -> list[str]:
     lines = [
         f"## {case.name}",
         "",
-        f"{found['step_ns'] / 1e6:.3g} ms a step as it is; started {found['runs']} times.",
+        f"{found['step_ns'] / 1e6:.3g} ms a step as it is; started {found['runs']} times; commit "
+        f"{found['environment']['commit']}.",
         "",
         "| fix | predicted (95 %) | measured (95 %) | outcome | |",
         "|---|---:|---:|---|---|",

@@ -173,6 +173,8 @@ def _summary(pairs: Sequence[Pair]) -> list[str]:
         f"The targets: {100 * MEDIAN_BAR:.0f} % and {100 * P90_BAR:.0f} % at most, and "
         f"{100 * HELD_BAR:.0f} % of the intervals at least.",
         "",
+        "The commit above is that of the recordings; what was predicted from them, by this file's.",
+        "",
         "The model's constants (`MODEL_ERROR` and its neighbours in profkit/analyze/what_if.py) "
         "were chosen on recordings of these same programs: a series recorded anew is what tests "
         "them.",
