@@ -142,20 +142,18 @@ def predict(
         replayed_ns=float(base.mean()),
         batches=len(course),
         held_out_error=off,
-        workers=recommended_workers(course.workers, answers),
+        workers=_recommended_workers(ground, answers),
         answers=answers,
     )
 
 
-def recommended_workers(now: int | None, answers: Sequence[Prediction]) -> int | None:
+def _recommended_workers(ground: _Ground, answers: Sequence[Prediction]) -> int | None:
     """The fewest loader workers that promise nearly the best step; None where nothing tells.
 
-    More than there are must be faster by the lower end of their interval.
-
-    Args:
-        now: how many there are.
-        answers: among them those about workers.
+    Where they would want more cores than there are, more than now must be faster by the lower end
+    of their interval.
     """
+    now = ground.course.workers
     told = [
         (round(one.question.amount), one.speedup)
         for one in answers
@@ -163,9 +161,12 @@ def recommended_workers(now: int | None, answers: Sequence[Prediction]) -> int |
     ]
     if now is None or not told:
         return None
-    gains = {count: gain.value for count, gain in told if count <= now or (gain.low or 0.0) > 1} | {
-        now: 1.0
+    gains = {
+        count: gain.value
+        for count, gain in told
+        if count <= now or not _is_crowded(count, ground) or (gain.low or 0.0) > 1
     }
+    gains[now] = 1.0
     best = max(gains.values())
     return min(count for count, gain in gains.items() if gain * WORTH >= best)
 

@@ -54,6 +54,16 @@ def batches(count: int, each_ns: int = 10 * MS, **more: int) -> list[dict[str, i
 # Costs
 
 
+def test_parts_are_held_against_batches_that_were_not_slowed_by_timing_them() -> None:
+    rows = batches(10)
+    rows[1]["detailed"] = 1
+    rows[1]["end_ns"] += 5 * MS  # more than timing is known to cost
+    parts = (PartTime(PartKind.TRANSFORM, "A", 5 * MS, 4),)
+    found = producer_cost(produced(*rows), [Detail(0, 0, 1, parts, timing_ns=MS)])
+    assert found is not None
+    assert {one.name: one.share for one in found.parts} == {None: 0.5, "A": 0.5}
+
+
 def test_the_parts_sum_to_the_batch() -> None:
     rows = batches(10, collate_ns=2 * MS, serialise_ns=MS, transfer_ns=MS, samples=4)
     rows[1]["detailed"] = 1

@@ -111,6 +111,23 @@ def test_a_probe_with_the_very_setting_is_taken_as_it_is() -> None:
     assert threads.value == pytest.approx(14 / 15)
 
 
+def test_a_probe_is_not_replayed() -> None:
+    # What it measured is not what its batches would take by the replay.
+    odd = course(12 * MS, workers=2)
+    odd = replace(odd, steps_ns=np.full_like(odd.steps_ns, 7 * MS))
+    asked = [Question(Change.WORKERS, amount=2)]
+    (answer,) = predict("a run", course(10 * MS), 2, asked, [odd]).answers
+    assert answer.speedup is not None
+    assert answer.speedup.value == pytest.approx(14 / 7)
+
+
+def test_what_a_part_leaves_behind_may_go_with_it() -> None:
+    # Nothing waits 1.5 ms here, so no cache is cold: 0.6 of 1 ms goes, or 0.72.
+    found = ask(course(MS), Question(Change.PART, "Blur"))
+    assert found.step_ns is not None
+    assert found.step_ns.value == pytest.approx(MS * np.sqrt(4.4 * 4.28), rel=1e-4)
+
+
 def test_between_two_probes_costs_lie_between_theirs() -> None:
     base = course(10 * MS)
     probes = [course(12 * MS, workers=1), course(24 * MS, workers=5)]
@@ -141,6 +158,13 @@ def test_no_more_workers_are_recommended_than_win_something() -> None:
     assert predict("a run", base, 2, [Question(Change.MEMORY)], probes).workers is None
     dear = [course(30 * MS, workers=1), course(60 * MS, workers=2)]
     assert predict("a run", base, 2, asked, dear).workers == 0
+    # 4 ms a step now, 3.9 with another worker: not surely faster, on cores that are taken.
+    hardly = [replace(course(3.9 * MS, forward=2.9 * MS, workers=2), threads=1)]
+    two = [Question(Change.WORKERS, amount=2)]
+    busy = course(1.0, workers=1)
+    assert predict("a run", busy, 2, two, hardly).workers == 1
+    little = [replace(course(3.8 * MS, forward=2.8 * MS, workers=2), threads=1)]
+    assert predict("a run", busy, 64, two, little).workers == 2, "there is room for it"
     io = course(10 * MS, workers=1)
     assert predict("a run", io, 64, asked).workers == 4, "3 were not asked about"
 
