@@ -6,6 +6,7 @@ import numpy as np
 
 from ..schema.loader import (
     UNKNOWN,
+    BoolArray,
     Consumed,
     Int64Array,
     LoaderRecord,
@@ -23,10 +24,13 @@ from .loader_model import Batches, Times
 
 MOST_BATCHES = 100_000
 """Of a run, the last ones: they say enough."""
+LEAST_IDLE = 10
+"""Batches whose workers were idle, for what receiving one takes to be theirs."""
 UNPACKING_QUANTILE = 0.1
-"""Of what receiving a batch takes: the part that is unpacking it."""
+"""Else this one of what receiving a batch takes."""
 _HANDING = (PartKind.SERIALISE, PartKind.TRANSFER)
 _DATA = STAGES.index(Stage.DATALOADER)
+_NEVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +48,6 @@ class Course:
         busy_share: of the time of making a batch, what its maker wants a core for; 1 where that
             is not known.
         parts: of what a batch costs its producer; empty where that was not looked into.
-        block: (n,) which stretch without a break each is in.
     """
 
     batches: Batches
@@ -56,7 +59,6 @@ class Course:
     threads: int | None
     busy_share: float
     parts: tuple[PartCost, ...]
-    block: Int64Array
 
     def __len__(self) -> int:
         return int(self.steps_ns.size)
@@ -99,7 +101,7 @@ def _by_step(steps: StepTable, workers: int | None, threads: int | None) -> Cour
     none = np.zeros_like(wait)
     using = stages.sum(axis=1)
     return Course(
-        batches=Batches(wait, none, none, none, none, using),
+        batches=Batches(none, none, wait, none, none, none, none, using),
         steps_ns=steps.step_ns[rows].astype(np.float64),
         stages_ns=stages,
         workers=workers,
@@ -108,7 +110,6 @@ def _by_step(steps: StepTable, workers: int | None, threads: int | None) -> Cour
         threads=threads,
         busy_share=1.0,
         parts=(),
-        block=_stretches(rows),
     )
 
 
@@ -130,18 +131,23 @@ def _by_batch(steps: StepTable, loader: LoaderRecord, threads: int | None) -> Co
     wait, using = (got - asked)[at].astype(np.float64), (nexts - got)[at].astype(np.float64)
     pinning = consumed.pin_ns[at].astype(np.float64)
     if facts.workers:
+        order = np.lexsort((produced.start_ns, produced.worker, produced.epoch))
+        ordering, starting = _until_begun(produced, consumed, order, facts.workers * facts.prefetch)
+        ordering, starting = ordering[made], starting[made]
         making = (produced.end_ns - produced.start_ns)[made].astype(np.float64)
         handing = (produced.sent_ns - produced.end_ns)[made].astype(np.float64)
-        whole_receiving = consumed.receive_ns[at].astype(np.float64)
-        # What it takes at best is unpacking; the rest is waiting for a worker that computes.
-        receiving = np.minimum(whole_receiving, np.quantile(whole_receiving, UNPACKING_QUANTILE))
-        answering = whole_receiving - receiving
+        began, end = _receiving(produced, consumed, facts.pins)
+        taken = (end - began)[at].astype(np.float64)
+        beside = _while_making(produced, order, made, began[at], end[at])
+        unpacking = _unpacking_ns(taken, beside)
+        answering = np.minimum(beside, np.maximum(0.0, taken - unpacking))
+        receiving = taken - answering
     else:
         making = np.maximum(0.0, wait - pinning)
-        handing = receiving = answering = np.zeros_like(wait)
+        ordering = starting = handing = receiving = answering = np.zeros_like(wait)
     cost = producer_cost(produced, loader.details)
     return Course(
-        batches=Batches(making, handing, pinning, receiving, answering, using),
+        batches=Batches(ordering, starting, making, handing, pinning, receiving, answering, using),
         steps_ns=wait + using,
         stages_ns=_shared_out(steps, row, using),
         workers=facts.workers,
@@ -150,7 +156,6 @@ def _by_batch(steps: StepTable, loader: LoaderRecord, threads: int | None) -> Co
         threads=threads,
         busy_share=1.0 if cost is None else 1 - cost.blocked_share,
         parts=() if cost is None else cost.parts,
-        block=_stretches(at),
     )
 
 
@@ -161,6 +166,108 @@ def _shared_out(steps: StepTable, row: Int64Array, using: Times) -> Times:
     total = stages.sum(axis=1)
     shared: Times = stages * (using / np.maximum(total, 1.0))[:, None]
     return shared
+
+
+def _until_begun(
+    produced: Produced, consumed: Consumed, order: Int64Array, on_order: int
+) -> tuple[Times, Times]:
+    """(p,) from the order of each batch, and from its worker's last one, until it was begun.
+
+    Each shows where it is the later of the two; elsewhere it takes the value of another batch.
+
+    Args:
+        produced, consumed: of one loader.
+        order: of the produced, each worker's together.
+        on_order: batches that are ordered ahead: each is ordered when the one that was asked for
+            so many before it is handed out.
+    """
+    free = np.full(len(produced), _NEVER)
+    follows = _same_worker(produced, order)
+    free[order[1:][follows]] = produced.end_ns[order[:-1][follows]]
+    handed = {
+        (epoch, batch + on_order): got
+        for epoch, batch, got in zip(
+            consumed.epoch.tolist(), consumed.batch.tolist(), consumed.got_ns.tolist(), strict=True
+        )
+    }
+    keys = zip(produced.epoch.tolist(), produced.batch.tolist(), strict=True)
+    ordered = np.array([handed.get(key, 0) for key in keys], np.int64)
+    is_known = (free != _NEVER) & (ordered != 0)
+    is_idle = is_known & (free < ordered)
+    ordering = _filled(produced.start_ns - ordered, is_idle)
+    starting = _filled(produced.start_ns - free, is_known & ~is_idle)
+    return ordering, starting
+
+
+def _filled(values: Int64Array, is_known: BoolArray) -> Times:
+    """The values, with known ones in turn in place of the others; 0 where none is known."""
+    known = np.flatnonzero(is_known)
+    if not known.size:
+        return np.zeros(values.shape)
+    rows = np.where(is_known, np.arange(values.size), np.resize(known, values.size))
+    filled: Times = np.maximum(0.0, values[rows])
+    return filled
+
+
+def _receiving(produced: Produced, consumed: Consumed, pins: bool) -> tuple[Int64Array, Int64Array]:
+    """(n,) when the receiving of each batch began and ended.
+
+    It begins when the batch is sent, the one before it received, and, unless a thread `pins`, the
+    loop asks: waking up for it counts.
+    """
+    made = _rows_of(produced, consumed)
+    end = np.where(consumed.arrived_ns == UNKNOWN, consumed.got_ns, consumed.arrived_ns)
+    order = np.argsort(end, kind="stable")
+    began = np.where(made == UNKNOWN, end - consumed.receive_ns, produced.sent_ns[made])
+    began[order[1:]] = np.maximum(began[order[1:]], end[order[:-1]])
+    if not pins:
+        asked = np.sort(consumed.asked_ns)
+        began = np.maximum(began, asked[np.maximum(0, np.searchsorted(asked, end) - 1)])
+    return np.minimum(began, end - consumed.receive_ns), end
+
+
+def _unpacking_ns(taken: Times, beside: Times) -> float:
+    """What receiving a batch takes where its worker answers at once.
+
+    Args:
+        taken: (n,) for receiving each.
+        beside: (n,) of it, while its worker was making another.
+    """
+    idle = taken[beside == 0]
+    if idle.size >= LEAST_IDLE:
+        return float(np.median(idle))
+    return float(np.quantile(taken, UNPACKING_QUANTILE))
+
+
+def _while_making(
+    produced: Produced, order: Int64Array, made: Int64Array, began: Int64Array, end: Int64Array
+) -> Times:
+    """(n,) of receiving each batch, while its worker was making another.
+
+    Args:
+        produced: of one loader.
+        order: of the produced, each worker's together.
+        made: (n,) their rows, for those received.
+        began, end: (n,) of receiving them.
+    """
+    within = np.zeros(len(made))
+    for worker in np.unique(produced.worker):
+        rows = order[produced.worker[order] == worker]
+        since, until = produced.start_ns[rows], produced.end_ns[rows]
+        # How long it has made batches, at each of these times.
+        when = np.stack((since, until), axis=1).reshape(-1)
+        worked = np.repeat(np.cumsum(until - since), 2)
+        worked[::2] -= until - since
+        of_it = produced.worker[made] == worker
+        within[of_it] = np.interp(end[of_it], when, worked) - np.interp(began[of_it], when, worked)
+    return within
+
+
+def _same_worker(produced: Produced, order: Int64Array) -> BoolArray:
+    """(p - 1,) whether neighbours in that order come from the same worker of the same epoch."""
+    same_epoch = np.diff(produced.epoch[order]) == 0
+    same: BoolArray = same_epoch & (np.diff(produced.worker[order]) == 0)
+    return same
 
 
 def _rows_of(produced: Produced, consumed: Consumed) -> Int64Array:
@@ -175,8 +282,3 @@ def _rows_of(produced: Produced, consumed: Consumed) -> Int64Array:
     is_known = (made[order][at] == asked) & (consumed.batch != UNKNOWN)
     rows: Int64Array = np.where(is_known, order[at], UNKNOWN)
     return rows
-
-
-def _stretches(rows: Int64Array) -> Int64Array:
-    """Numbers of the stretches of neighbouring rows."""
-    return np.cumsum(np.diff(rows, prepend=rows[:1] - 1) != 1).astype(np.int64)

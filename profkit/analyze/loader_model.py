@@ -21,6 +21,9 @@ class Batches:
     """What each batch took, in the order in which the loop asked for them; all (..., n) in ns.
 
     Attributes:
+        ordering: from when it is due to be ordered until a worker without work begins it: the
+            order waits for the loop's interpreter, and the worker for a core.
+        starting: from its worker's batch before until it begins this one, ordered already.
         making: fetching and collating, where it was made.
         handing: from then on until it was there: serialising, sending.
         pinning: copying it to pinned memory, in a thread of its own.
@@ -30,6 +33,8 @@ class Batches:
         using: from the batch to the next request.
     """
 
+    ordering: Times
+    starting: Times
     making: Times
     handing: Times
     pinning: Times
@@ -43,6 +48,8 @@ class Batches:
     def pick(self, rows: Rows) -> "Batches":
         """These batches, in this order; (r, m) rows give r sequences of m."""
         return Batches(
+            self.ordering[rows],
+            self.starting[rows],
             self.making[rows],
             self.handing[rows],
             self.pinning[rows],
@@ -67,44 +74,81 @@ def replay(batches: Batches, workers: int, prefetch: int, *, pins: bool = False)
     """
     if workers == 0:
         return batches.making + batches.pinning + batches.using
-    count = len(batches)
-    shape = batches.making.shape[:-1]
-    free = [np.zeros(shape) for _ in range(workers)]
-    got: list[Times] = []
-    ended = np.zeros(shape)
-    pinned = np.zeros(shape)
-    on_order = workers * prefetch
-    ends = np.zeros((*shape, count))
+    if batches.making.ndim == 1:
+        return replay(batches.pick(np.arange(len(batches))[None]), workers, prefetch, pins=pins)[0]
+    count, on_order = len(batches), workers * prefetch
+    line = _Line(batches, workers)
+    line.order(on_order, line.started)
+    ended, pinned = line.started, line.started
+    ends = np.zeros_like(batches.making)
     for i in range(count):
-        # It is ordered when an earlier batch is handed out.
-        ordered = got[i - on_order] if i >= on_order else np.zeros(shape)
-        began = np.maximum(ordered, free[i % workers])
-        made = began + batches.making[..., i]
-        free[i % workers] = made
-        ready = made + batches.handing[..., i]
-        began_receiving = np.maximum(ready, pinned if pins else ended)
-        busy = _busy_until(batches, i, workers, on_order, made, got) - began_receiving
-        answered = np.minimum(batches.answering[..., i], np.maximum(0.0, busy))
-        received = began_receiving + batches.receiving[..., i] + answered
         if pins:
-            pinned = received + batches.pinning[..., i]
-            received = np.maximum(ended, pinned)
-        got.append(received)
-        ended = got[-1] + batches.using[..., i]
-        ends[..., i] = ended
+            pinned = line.receive(i, pinned) + batches.pinning[:, i]
+            got = np.maximum(ended, pinned)
+        else:
+            got = line.receive(i, ended)
+        line.order(i + 1 + on_order, got)
+        ended = got + batches.using[:, i]
+        ends[:, i] = ended
     return np.diff(ends, axis=-1, prepend=0.0)
 
 
-def _busy_until(
-    batches: Batches, i: int, workers: int, on_order: int, made: Times, got: list[Times]
-) -> Times:
-    """When the worker that made batch i, at `made`, is done with the next one."""
-    following = i + workers
-    if following >= len(batches) or on_order == workers:
-        return made  # none, or none that was ordered before this one is handed out
-    ordered = got[following - on_order] if following >= on_order else np.zeros_like(made)
-    done: Times = np.maximum(ordered, made) + batches.making[..., following]
-    return done
+class _Line:
+    """Batches on their way: those that were ordered, in the queue of those that are ready.
+
+    Args:
+        batches: that are ordered in turn, (r, n): n in each of r sequences.
+        workers: that make them.
+    """
+
+    def __init__(self, batches: Batches, workers: int) -> None:
+        self.started = np.zeros(batches.making.shape[0])
+        self._every = np.arange(batches.making.shape[0])
+        self._batches = batches
+        self._ordered = 0
+        self._free = [self.started] * workers
+        self._began = np.zeros_like(batches.making)
+        self._made = np.zeros_like(batches.making)
+        self._ready = np.zeros_like(batches.making)
+        self._is_received = np.zeros(batches.making.shape, np.bool_)
+
+    def order(self, until: int, when: Times) -> None:
+        """Order the batches before `until` that are not yet ordered."""
+        batches, workers = self._batches, len(self._free)
+        for i in range(self._ordered, min(until, len(batches))):
+            free = self._free[i % workers] + batches.starting[:, i]
+            began = np.maximum(when + batches.ordering[:, i], free)
+            made = began + batches.making[:, i]
+            self._free[i % workers] = made
+            self._began[:, i], self._made[:, i] = began, made
+            self._ready[:, i] = made + batches.handing[:, i]
+            self._ordered = i + 1
+
+    def receive(self, i: int, since: Times) -> Times:
+        """When batch i has been received, by one who is free `since` then.
+
+        What was ready before it is received before it.
+        """
+        window = slice(i, self._ordered)
+        while not (has_it := self._is_received[:, i]).all():
+            waiting = np.where(self._is_received[:, window], np.inf, self._ready[:, window])
+            first = (self._every, i + waiting.argmin(axis=1))
+            began = np.maximum(since, self._ready[first])
+            answered = np.minimum(self._batches.answering[first], self._busy(*first, began))
+            received = began + self._batches.receiving[first] + answered
+            since = np.where(has_it, since, received)
+            self._is_received[first] |= ~has_it
+        return since
+
+    def _busy(self, every: Rows, made: Rows, when: Times) -> Times:
+        """How long the maker of each of these batches goes on making one, at that time."""
+        busy = np.zeros_like(when)
+        while ((made := made + len(self._free)) < self._ordered).any():
+            following = (every, np.minimum(made, self._ordered - 1))
+            is_making = (made < self._ordered) & (self._began[following] <= when)
+            left = np.where(is_making, self._made[following] - when, 0.0)
+            busy = np.maximum(busy, left)
+        return busy
 
 
 def settled(workers: int, prefetch: int) -> int:

@@ -96,6 +96,7 @@ class _Changed:
         source: a probe, where its batches are not the run's own.
         is_measured: whether that probe has run with the very change: then nothing is replayed.
         ends: the truth lies between these batches and each of those.
+        tail: what the truth may be as far from, where the batches are likelier.
         error: of this kind of change, beside the replay's, as a standard deviation likewise.
         times: samples in a batch, over what they were.
     """
@@ -108,6 +109,7 @@ class _Changed:
     source: Course | None = None
     is_measured: bool = False
     ends: tuple[Batches, ...] = ()
+    tail: Batches | None = None
     error: float = 0.0
     times: float = 1.0
 
@@ -176,25 +178,29 @@ def _answer(
 ) -> Prediction:
     try:
         changed = _CHANGES[question.change](ground, question)
-        center, reach = _log_ratio(ground, drawn, base, changed)
+        low, center, high = _log_ratio(ground, drawn, base, changed)
     except Refusal as refused:
         return Prediction(question, None, None, refused.bound, refused.reason)
     spread = _log_reach(measured)
     step = measured.value * math.exp(center)
-    wide = math.hypot(reach, spread)
-    gain = math.log(changed.times) - center
+    faster, slower = math.hypot(center - low, spread), math.hypot(high - center, spread)
+    gain = math.log(changed.times)
     count = measured.blocks
     return Prediction(
         question=question,
-        step_ns=Estimate(step, step * math.exp(-wide), step * math.exp(wide), count),
-        speedup=Estimate(math.exp(gain), math.exp(gain - reach), math.exp(gain + reach), count),
+        step_ns=Estimate(step, step * math.exp(-faster), step * math.exp(slower), count),
+        speedup=Estimate(
+            math.exp(gain - center), math.exp(gain - high), math.exp(gain - low), count
+        ),
         bound=None,
         assumes=changed.assumes,
     )
 
 
-def _log_ratio(ground: _Ground, drawn: Rows, base: Times, changed: _Changed) -> tuple[float, float]:
-    """The step after the change over the one before, as a logarithm, and how far off it may be."""
+def _log_ratio(
+    ground: _Ground, drawn: Rows, base: Times, changed: _Changed
+) -> tuple[float, float, float]:
+    """The step after the change over the one before, as a logarithm, between its interval's ends."""
     source = changed.source or ground.course
     rows = drawn if changed.source is None else _draw(changed.source)
     ends = changed.ends
@@ -209,15 +215,19 @@ def _log_ratio(ground: _Ground, drawn: Rows, base: Times, changed: _Changed) -> 
     # The same stretches before and after: what they share cancels.
     ratios = np.log(after / base)
     center = float(ratios.mean())
+
     # The truth lies between the change as it is replayed and each of its other ends.
-    apart = [
-        (float(np.log(_replayed(replace(changed, batches=end), rows) / base).mean()) - center) / 2
-        for end in ends
-    ]
+    def away(end: Batches) -> float:
+        return float(np.log(_replayed(replace(changed, batches=end), rows) / base).mean()) - center
+
+    apart = [away(end) / 2 for end in ends]
+    tail = 0.0 if changed.tail is None else away(changed.tail)
     known = 0.0 if center == 0 else math.hypot(ground.model_error, changed.error)
     error = math.hypot(float(ratios.std()), known)
     reach = float(special.ndtri((1 + CONFIDENCE) / 2)) * error
-    return center + sum(apart), reach + sum(map(abs, apart))
+    reach += sum(map(abs, apart))
+    center += sum(apart)
+    return center - reach + min(0.0, tail), center, center + reach + max(0.0, tail)
 
 
 def _warm(source: Course, changed: _Changed, after_ns: float) -> tuple[Batches, ...]:
@@ -308,13 +318,16 @@ def _part(ground: _Ground, question: Question) -> _Changed:
     course = ground.course
     left = 1 - question.amount
     batches = course.batches
-    ends: tuple[Batches, ...] = ()
+    tail: Batches | None = None
     stage = _stage_named(question.name)
     if stage is Stage.DATALOADER:
         batches = replace(
             batches,
             making=batches.making * left,
+            ordering=batches.ordering * left,
+            starting=batches.starting * left,
             handing=batches.handing * left,
+            pinning=batches.pinning * left,
             receiving=batches.receiving * left,
             answering=batches.answering * left,
         )
@@ -325,7 +338,7 @@ def _part(ground: _Ground, question: Question) -> _Changed:
         batches = replace(batches, using=batches.using - question.amount * taken)
     else:
         batches = _without_part(course, question, 1.0)
-        ends = (_without_part(course, question, 1 + AFTERMATH_SHARE),)
+        tail = _without_part(course, question, 1 + AFTERMATH_SHARE)
     if course.workers is None:
         if stage is not Stage.DATALOADER:
             raise Refusal(
@@ -334,7 +347,7 @@ def _part(ground: _Ground, question: Question) -> _Changed:
                 bound=_bound(course, batches),
             )
         return _Changed(batches, 0, 0, False)
-    return _Changed(batches, course.workers, course.prefetch, course.pins, ends=ends)
+    return _Changed(batches, course.workers, course.prefetch, course.pins, tail=tail)
 
 
 def _without_part(course: Course, question: Question, times: float) -> Batches:
@@ -368,7 +381,7 @@ def _memory(ground: _Ground, question: Question) -> _Changed:
         )
     none = np.zeros_like(course.batches.making)
     return _Changed(
-        Batches(none, none, none, none, none, course.batches.using),
+        Batches(*[none] * 7, course.batches.using),
         workers=0,
         prefetch=0,
         pins=False,
@@ -445,7 +458,7 @@ def _probed(ground: _Ground, wanted: int) -> _Changed | None:
     )
     if wanted > counts[-1] and _is_crowded(wanted, ground):
         # No core is left: each further worker takes its time from the others.
-        making *= wanted / max(counts[-1], ground.cores)
+        making *= max(1.0, wanted / max(counts[-1], ground.cores))
     changed = replace(
         near.batches, making=near.batches.making * making, using=near.batches.using * using
     )
@@ -489,6 +502,8 @@ def _batch(ground: _Ground, question: Question) -> _Changed:
     fixed = course.stages_ns[:, STAGES.index(Stage.OPTIMIZER)]  # it knows parameters, no samples
     ends = [
         Batches(
+            batches.ordering,
+            batches.starting,
             batches.making * times,
             batches.handing * times,
             batches.pinning * times,

@@ -13,10 +13,10 @@ def batches(making: object, using: object, **more: object) -> Batches:
     none = np.zeros_like(made)
     rest = {
         name: np.broadcast_to(np.asarray(more.get(name, none), np.float64), made.shape)
-        for name in ("handing", "pinning", "receiving", "answering")
+        for name in ("ordering", "starting", "handing", "pinning", "receiving", "answering")
     }
     used = np.broadcast_to(np.asarray(using, np.float64), made.shape)
-    return Batches(made, *rest.values(), used)
+    return Batches(making=made, using=used, **rest)
 
 
 def steady(making: float, using: float, workers: int, prefetch: int = 2, **more: object) -> float:
@@ -75,47 +75,61 @@ def test_many_sequences_at_once_are_as_one_by_one() -> None:
         assert np.array_equal(together[i], replay(one.pick(row), 3, 2))
 
 
-def played(making: list[float], using: list[float], workers: int, prefetch: int) -> list[float]:
-    """The same by events: workers with queues of orders, and a loop that takes in order."""
-    orders: list[list[int]] = [[] for _ in range(workers)]
-    busy = [False] * workers
-    ready: dict[int, float] = {}
-    events: list[tuple[float, int, str, int]] = []
-    sent, next_got, now, ends = 0, 0, 0.0, []
+def played(lot: Batches, workers: int, prefetch: int) -> list[float]:
+    """The same by events: workers with queues of orders, and a loop that reads one queue."""
+    orders: list[list[tuple[int, float]]] = [[] for _ in range(workers)]
+    begun: list[tuple[float, float]] = [(0.0, 0.0)] * workers  # what each makes: from, until
+    queue: list[int] = []
+    events: list[tuple[float, int, str]] = []
+    received: set[int] = set()
+    sent, turn, now, ends = 0, 0, 0.0, []
 
     def order() -> None:
         nonlocal sent
-        if sent < len(making):
-            orders[sent % workers].append(sent)
+        if sent < len(lot):
+            orders[sent % workers].append((sent, now + lot.ordering[sent]))
             begin(sent % workers)
             sent += 1
 
     def begin(worker: int) -> None:
-        if not busy[worker] and orders[worker]:
-            batch = orders[worker].pop(0)
-            busy[worker] = True
-            heapq.heappush(events, (now + making[batch], batch, "made", worker))
+        if begun[worker][1] <= now and orders[worker]:
+            batch, earliest = orders[worker].pop(0)
+            begins = max(begun[worker][1] + lot.starting[batch], earliest)
+            begun[worker] = (begins, begins + lot.making[batch])
+            heapq.heappush(events, (begun[worker][1], batch, "made"))
 
     for _ in range(workers * prefetch):
         order()
     loop_is_free = True
-    while events or next_got < len(making):
-        if loop_is_free and next_got in ready:
-            heapq.heappush(events, (now + using[next_got], next_got, "used", -1))
-            loop_is_free = False
-            next_got += 1
+    while events or loop_is_free:
+        if loop_is_free and turn in received:
             order()
+            heapq.heappush(events, (now + lot.using[turn], turn, "used"))
+            loop_is_free = False
+            turn += 1
+            continue
+        if loop_is_free and queue:
+            batch = queue.pop(0)
+            since, until = begun[batch % workers]
+            busy = max(0.0, until - now) if since <= now else 0.0
+            taken = lot.receiving[batch] + min(lot.answering[batch], busy)
+            heapq.heappush(events, (now + taken, batch, "received"))
+            loop_is_free = False
             continue
         if not events:
             break
-        now, batch, what, worker = heapq.heappop(events)
+        now, batch, what = heapq.heappop(events)
         if what == "made":
-            ready[batch] = now
-            busy[worker] = False
-            begin(worker)
+            heapq.heappush(events, (now + lot.handing[batch], batch, "ready"))
+            begin(batch % workers)
+        elif what == "ready":
+            queue.append(batch)
         else:
-            ends.append(now)
             loop_is_free = True
+            if what == "used":
+                ends.append(now)
+            else:
+                received.add(batch)
     return np.diff(ends, prepend=0.0).tolist()
 
 
@@ -123,6 +137,8 @@ def played(making: list[float], using: list[float], workers: int, prefetch: int)
 @pytest.mark.parametrize("prefetch", [1, 2, 4])
 def test_the_recurrence_is_what_a_played_loader_does(workers: int, prefetch: int) -> None:
     draw = np.random.default_rng(workers * 10 + prefetch)
-    making, using = draw.gamma(2, 5, 80).tolist(), draw.gamma(2, 3, 80).tolist()
-    found = replay(batches(making, using), workers, prefetch)
-    assert found == pytest.approx(played(making, using, workers, prefetch))
+    shapes = {"ordering": 1, "starting": 0.5, "handing": 1, "receiving": 1, "answering": 3}
+    rest = {name: scale * draw.gamma(2, 1, 80) for name, scale in shapes.items()}
+    lot = batches(draw.gamma(2, 5, 80), draw.gamma(2, 3, 80), **rest)
+    found = replay(lot, workers, prefetch)
+    assert found == pytest.approx(played(lot, workers, prefetch))
