@@ -10,7 +10,6 @@ from ..schema.loader import (
     Consumed,
     Int64Array,
     LoaderRecord,
-    PartKind,
     Produced,
     select,
 )
@@ -28,7 +27,6 @@ LEAST_IDLE = 10
 """Batches whose workers were idle, for what receiving one takes to be theirs."""
 UNPACKING_QUANTILE = 0.1
 """Else this one of what receiving a batch takes."""
-_HANDING = (PartKind.SERIALISE, PartKind.TRANSFER)
 _DATA = STAGES.index(Stage.DATALOADER)
 _NEVER = np.iinfo(np.int64).max
 
@@ -41,7 +39,8 @@ class Course:
         batches: n of them.
         steps_ns: (n,) what each step took.
         stages_ns: (n, 6) the parts of `batches.using`, in the order of `STAGES`; 0 for data wait.
-        workers: None where the loop was fed by workers of which nothing was recorded.
+        workers: None where the loop was fed by workers of whose batches nothing is known.
+        untold: why, in words.
         prefetch: 0 without workers.
         pins: whether a thread receives and pins batches.
         threads: intra-op ones; None where that is not known.
@@ -59,6 +58,7 @@ class Course:
     threads: int | None
     busy_share: float
     parts: tuple[PartCost, ...]
+    untold: str = ""
 
     def __len__(self) -> int:
         return int(self.steps_ns.size)
@@ -69,9 +69,9 @@ class Course:
         Returns:
             None if it has none of that name.
         """
-        parts = [part for part in self.parts if (part.kind in _HANDING) == handing]
+        parts = [part for part in self.parts if part.is_queue == handing]
         whole = sum(part.batch_ns for part in parts)
-        held = [part.batch_ns for part in parts if name in (part.name, part.kind.value)]
+        held = [part.batch_ns for part in parts if name in part.names]
         return sum(held) / whole if held and whole > 0 else None
 
 
@@ -83,25 +83,30 @@ def course_of(run: RunRecord, loader: LoaderRecord | None) -> Course:
         loader: see `training_loader`; None where nothing is known of it.
     """
     facts = run.manifest.loader
+    untold = "nothing was recorded of the workers: record it again"
     threads = run.manifest.environment.intra_op_threads
     if loader is not None:
         found = _by_batch(run.steps, loader, threads)
         if found is not None and len(found):
             return found
+        untold = (
+            "its epochs are too short to tell work from the workers' start"
+            if loader.iterators[-1].in_order
+            else "which worker made which batch is not known where they come as they are ready"
+        )
     workers = 0 if facts is None else facts.num_workers or 0
-    return _by_step(run.steps, None if workers else 0, threads)
+    return _by_step(run.steps, None if workers else 0, threads, untold if workers else "")
 
 
-def _by_step(steps: StepTable, workers: int | None, threads: int | None) -> Course:
+def _by_step(steps: StepTable, workers: int | None, threads: int | None, untold: str) -> Course:
     """Where nothing is known of the making of batches, the wait for one stands for it."""
     rows = active_rows(steps)
     stages = (steps.stage_ns[rows] * steps.marked[rows]).astype(np.float64)
     wait = stages[:, _DATA].copy()
     stages[:, _DATA] = 0
-    none = np.zeros_like(wait)
     using = stages.sum(axis=1)
     return Course(
-        batches=Batches(none, none, wait, none, none, none, none, using),
+        batches=Batches.of_the_loop(wait, using),
         steps_ns=steps.step_ns[rows].astype(np.float64),
         stages_ns=stages,
         workers=workers,
@@ -110,6 +115,7 @@ def _by_step(steps: StepTable, workers: int | None, threads: int | None) -> Cour
         threads=threads,
         busy_share=1.0,
         parts=(),
+        untold=untold,
     )
 
 
@@ -121,6 +127,9 @@ def _by_batch(steps: StepTable, loader: LoaderRecord, threads: int | None) -> Co
     made = _rows_of(produced, consumed)[:-1]
     row = np.searchsorted(steps.start_ns, got, side="right") - 1
     whole = consumed.epoch[:-1] == consumed.epoch[1:]  # the last one's end is not known
+    if facts.workers:
+        # An epoch's first batch waits for the workers to start.
+        whole &= np.concatenate(([False], whole[:-1])) if len(whole) else whole
     kept = whole & (made != UNKNOWN) & (row >= 0)
     kept[kept] &= got[kept] <= steps.end_ns[row[kept]]
     kept[kept] &= (steps.flags[row[kept]] & int(NOT_TIMED)) == 0

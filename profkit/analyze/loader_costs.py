@@ -1,9 +1,11 @@
 """What a batch costs its producer, and which parts that is made of."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from ..schema.loader import UNKNOWN, Detail, PartKind, Produced, select
 from ..schema.loader_findings import PartCost, ProducerCost
@@ -11,6 +13,9 @@ from .statistics import mean_of_blocks, split_evenly
 
 TARGET_BLOCKS = 20
 MOST_SHOWN = 48
+SURELY = 2.0
+"""Standard errors by which timed batches must be dearer than others, for timing to be the reason:
+where batches differ, a few may be dearer by chance."""
 
 
 def producer_cost(produced: Produced, details: Sequence[Detail]) -> ProducerCost | None:
@@ -117,11 +122,11 @@ def _named(
     if not known:
         return {}, 0.0
     spans = timed.end_ns - timed.start_ns
-    making = float(
-        sum(int(spans[rows[(one.loader, one.epoch, one.batch)]]) - one.timing_ns for one in known)
+    own = np.array(
+        [spans[rows[(one.loader, one.epoch, one.batch)]] - one.timing_ns for one in known],
+        np.float64,
     )
-    # Timing slows the rest of a batch by more than is known, so others tell what one takes.
-    making = min(making, len(known) * float((whole.end_ns - whole.start_ns).mean()))
+    making = float(own.sum()) - own.size * _slowed(own, whole)
     if making <= 0:
         return {}, 0.0
     totals: defaultdict[tuple[PartKind, str], int] = defaultdict(int)
@@ -132,6 +137,18 @@ def _named(
             calls[(part.kind, part.name)] += part.calls
     found = {key: (totals[key] / making, calls[key] / len(known)) for key in totals}
     return found, sum(one.in_collate_ns for one in known) / making
+
+
+def _slowed(own: npt.NDArray[np.float64], whole: Produced) -> float:
+    """What timing its parts surely adds to a batch, beyond what is known of it, in ns.
+
+    Args:
+        own: (d,) what the batches took whose parts were timed.
+        whole: the others.
+    """
+    others = (whole.end_ns - whole.start_ns).astype(np.float64)
+    error = float(others.std()) * math.sqrt(1 / own.size + 1 / others.size)
+    return max(0.0, float(own.mean() - others.mean()) - SURELY * error)
 
 
 def _places(table: Produced) -> tuple[np.ndarray, ...]:

@@ -1,6 +1,6 @@
 """A run's loader, analyzed: costs, waits, queue and start-up of the one that fed the training."""
 
-from ..schema.loader import LoaderRecord
+from ..schema.loader import UNKNOWN, LoaderRecord
 from ..schema.loader_findings import LoaderFindings
 from .loader_costs import producer_cost
 from .loader_waits import queue_depth, split_waits, start_up
@@ -19,7 +19,7 @@ def examine_loader(record: LoaderRecord) -> LoaderFindings:
     last = record.iterators[-1]
     capacity = last.workers * last.prefetch
     gaps = list(record.gaps)
-    missing = len(consumed) - len(produced)
+    missing = _untold(record)
     if missing > LOST_SHARE * len(consumed):
         gaps.append(
             f"{missing} of {len(consumed)} batches were not told of by whoever made them: their "
@@ -38,3 +38,13 @@ def examine_loader(record: LoaderRecord) -> LoaderFindings:
         pin_ns=float(consumed.pin_ns.sum()) / counted if last.pins else None,
         gaps=tuple(gaps),
     )
+
+
+def _untold(record: LoaderRecord) -> int:
+    """Batches that were handed out, and of whose making nothing is known."""
+    produced, consumed = record.produced, record.consumed
+    if (consumed.batch == UNKNOWN).any():  # they come as they are ready
+        return max(0, len(consumed) - len(produced))
+    made = set(zip(produced.epoch.tolist(), produced.batch.tolist(), strict=True))
+    got = zip(consumed.epoch.tolist(), consumed.batch.tolist(), strict=True)
+    return sum(one not in made for one in got)

@@ -45,6 +45,25 @@ class Batches:
     def __len__(self) -> int:
         return int(self.making.shape[-1])
 
+    @classmethod
+    def of_the_loop(cls, making: Times, using: Times) -> "Batches":
+        """Batches that the loop makes itself."""
+        none = np.zeros_like(using)
+        return cls(none, none, making, none, none, none, none, using)
+
+    def times(self, factor: float) -> "Batches":
+        """The same, where all that it takes until the loop has them is so many times as long."""
+        return Batches(
+            self.ordering * factor,
+            self.starting * factor,
+            self.making * factor,
+            self.handing * factor,
+            self.pinning * factor,
+            self.receiving * factor,
+            self.answering * factor,
+            self.using,
+        )
+
     def pick(self, rows: Rows) -> "Batches":
         """These batches, in this order; (r, m) rows give r sequences of m."""
         return Batches(
@@ -75,7 +94,9 @@ def replay(batches: Batches, workers: int, prefetch: int, *, pins: bool = False)
     if workers == 0:
         return batches.making + batches.pinning + batches.using
     if batches.making.ndim == 1:
-        return replay(batches.pick(np.arange(len(batches))[None]), workers, prefetch, pins=pins)[0]
+        alone = batches.pick(np.arange(len(batches))[None])
+        steps: Times = replay(alone, workers, prefetch, pins=pins)[0]
+        return steps
     count, on_order = len(batches), workers * prefetch
     line = _Line(batches, workers)
     line.order(on_order, line.started)

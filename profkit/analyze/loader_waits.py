@@ -103,14 +103,13 @@ def start_up(
     ready: list[int] = []
     first: list[int] = []
     for one in iterators:
-        if not one.workers:
-            continue
+        born = [birth.ready_ns for birth in births if birth.epoch == one.epoch]
         got = consumed.got_ns[consumed.epoch == one.epoch]
-        if not got.size:
+        # Workers that outlived an epoch start no more.
+        if not one.workers or not got.size or (one.persistent and not born):
             continue
         making.append(one.ready_ns - one.began_ns)
         first.append(int(got.min()) - one.began_ns)
-        born = [birth.ready_ns for birth in births if birth.epoch == one.epoch]
         if born:
             ready.append(max(born) - one.began_ns)
     if not making:

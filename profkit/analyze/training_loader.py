@@ -46,11 +46,27 @@ def training_loader(run: RunRecord, record: LoaderRecord | None) -> LoaderRecord
     if not made:
         return None
     like = {one.loader for one in record.iterators if _settings(one) == _settings(made[-1])}
-    kept = (like & feeding) | {number}
+    kept = _in_turn(record, number, like & feeding)
     places = sorted(
         (one for one in record.iterators if one.loader in kept), key=lambda one: one.began_ns
     )
     return _as_one(record, {(one.loader, one.epoch): i for i, one in enumerate(places)})
+
+
+def _in_turn(record: LoaderRecord, number: int, others: set[int]) -> set[int]:
+    """The loader, and those of the others that were never asked while one of them was in use."""
+    consumed = record.consumed
+
+    def span(loader: int) -> tuple[int, int]:
+        got = consumed.got_ns[consumed.loader == loader]
+        return (int(got.min()), int(got.max())) if got.size else (0, -1)
+
+    kept = {number: span(number)}
+    for loader in sorted(others - {number}):
+        low, high = span(loader)
+        if all(high < first or last < low for first, last in kept.values()):
+            kept[loader] = (low, high)
+    return set(kept)
 
 
 def _settings(one: IteratorFacts) -> tuple[object, ...]:

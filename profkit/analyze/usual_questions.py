@@ -2,8 +2,8 @@
 
 from ..schema.prediction import Change, Question
 from ..schema.stage import STAGES, Stage
+from .changes import FIXES
 from .course import Course
-from .what_if import FIXES
 
 LEAST_SHARE = 0.03
 """Of what a batch costs: smaller parts are asked for only by name."""
@@ -17,11 +17,8 @@ def usual_questions(course: Course, cores: int) -> tuple[Question, ...]:
     # Only of a loader that was looked into is it known that there is one.
     found = [Question(Change.MEMORY)] if course.parts else []
     found += [Question(Change.PART, Stage.DATALOADER.value)] if has_data else []
-    found += [
-        Question(Change.PART, part.name or part.kind.value)
-        for part in course.parts[:MOST_PARTS]
-        if part.share >= LEAST_SHARE
-    ]
+    parts = [part.names[0] for part in course.parts[:MOST_PARTS] if part.share >= LEAST_SHARE]
+    found += [Question(Change.PART, name) for name in dict.fromkeys(parts)]
     found += [Question(Change.PART, stage.value) for stage in seen if stage is not Stage.OTHER]
     found += [Question(Change.PART, Stage.OTHER.value)] if Stage.OTHER in seen else []
     if has_data:

@@ -12,7 +12,7 @@ from .estimates import interval, plain_times
 from .units import one_line, percent, plural, significant
 
 BEST_SHOWN = 3
-_NO_CHANGES = {stage.value for stage in STAGES} | {kind.value for kind in PartKind}
+_NO_CHANGES = {stage.value for stage in STAGES} | {kind.value for kind in PartKind} | {"queue"}
 LEAST_SHOWN = 1.05
 """The least speedup that a report tells of unasked."""
 

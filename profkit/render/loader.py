@@ -1,17 +1,10 @@
 """A loader in words and as a table: what a batch costs, and why the loop waited for it."""
 
-from ..schema.loader import PartKind
 from ..schema.loader_findings import LoaderFindings, PartCost
 from .tables import Table
 from .units import ABSENT, duration, milliseconds, one_line, percent, plural, significant
 
 _PARTS_SHOWN = 5
-_LABELS = {
-    PartKind.FETCH: "fetch (getitem)",
-    PartKind.COLLATE: "collate",
-    PartKind.SERIALISE: "serialise",
-    PartKind.TRANSFER: "hand over",
-}
 
 
 def loader_sentences(found: LoaderFindings) -> tuple[str, ...]:
@@ -54,7 +47,7 @@ def _makers(found: LoaderFindings) -> str:
 
 
 def _label(part: PartCost) -> str:
-    return _LABELS[part.kind] if part.name is None else one_line(part.name, 60)
+    return one_line(part.names[-1], 60)
 
 
 def _cost_sentence(found: LoaderFindings) -> str | None:
@@ -63,8 +56,7 @@ def _cost_sentence(found: LoaderFindings) -> str | None:
         return None
     shares: dict[str, float] = {}
     for part in producer.parts:
-        queue = part.kind in (PartKind.SERIALISE, PartKind.TRANSFER)
-        name = "queue" if queue else _label(part)
+        name = part.names[0] if part.is_queue else _label(part)
         shares[name] = shares.get(name, 0.0) + part.share
     ranked = sorted(shares.items(), key=lambda one: -one[1])[:_PARTS_SHOWN]
     parts = ", ".join(f"{name} {percent(share)}" for name, share in ranked)
@@ -118,5 +110,5 @@ def _start_sentence(found: LoaderFindings) -> str | None:
     )
     return (
         f"an epoch's first batch is there {duration(start.first_batch_ns)} after its iterator was "
-        f"begun{ready}: apart from the steps"
+        f"begun{ready}: apart from the other waits"
     )

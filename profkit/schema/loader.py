@@ -23,7 +23,7 @@ class PartKind(Enum):
     TRANSFORM = "transform"
     COLLATE = "collate"
     SERIALISE = "serialise"
-    TRANSFER = "transfer"
+    TRANSFER = "hand over"
     """Writing it to the worker's queue."""
 
 

@@ -24,6 +24,20 @@ class PartCost:
     share: float
     calls: float | None = None
 
+    @property
+    def is_queue(self) -> bool:
+        """Whether it lies between making the batch and its being on the way."""
+        return self.kind in (PartKind.SERIALISE, PartKind.TRANSFER)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What it may be called: the usual name first, the one for tables last."""
+        if self.name is not None:
+            return (self.name,)
+        if self.kind is PartKind.FETCH:
+            return (self.kind.value, "fetch (getitem)")
+        return ("queue", self.kind.value) if self.is_queue else (self.kind.value,)
+
 
 @dataclass(frozen=True, slots=True)
 class ProducerCost:

@@ -99,6 +99,13 @@ def test_all_that_suits_a_run_is_asked_unless_told(run: Path) -> None:
     assert found["bf16 autocast"]["bound"] > 1
 
 
+def test_names_are_those_that_the_report_shows(run: Path) -> None:
+    found = answers(
+        run, "--without", "Blur", "--without", "FORWARD", "--without", "fetch (getitem)"
+    )
+    assert all(one["speedup"] > 1 for one in found.values())
+
+
 def test_a_screen_shows_the_same(run: Path) -> None:
     seen = what_if(run, "--without", "blur", "--workers", "2")
     assert seen.returncode == 0
@@ -114,6 +121,7 @@ def test_a_screen_shows_the_same(run: Path) -> None:
         (("--without", "blur=5..0%"), "write a name, or name=50%"),
         (("--without", "blur=0%"), "more than 0 % and at most 100 %"),
         (("--workers", "-1"), "Invalid value for '--workers'"),
+        (("--batch", "nan"), "a batch nan times as large makes no sense"),
     ],
 )
 def test_bad_input_is_one_line(run: Path, options: tuple[str, ...], said: str) -> None:

@@ -1,5 +1,6 @@
 """Costs and waits of batches, from made-up records with a known truth."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,17 @@ def test_parts_are_held_against_batches_that_were_not_slowed_by_timing_them() ->
     rows[1]["end_ns"] += 5 * MS  # more than timing is known to cost
     parts = (PartTime(PartKind.TRANSFORM, "A", 5 * MS, 4),)
     found = producer_cost(produced(*rows), [Detail(0, 0, 1, parts, timing_ns=MS)])
+    assert found is not None
+    assert {one.name: one.share for one in found.parts} == {None: 0.5, "A": 0.5}
+
+
+def test_a_dear_batch_is_not_taken_for_one_that_timing_slowed() -> None:
+    rows = batches(40)
+    for i, row in enumerate(rows):
+        row["end_ns"] = row["start_ns"] + (14 if i % 2 else 6) * MS
+    rows[3]["detailed"] = 1
+    parts = (PartTime(PartKind.TRANSFORM, "A", 7 * MS, 4),)
+    found = producer_cost(produced(*rows), [Detail(0, 0, 3, parts, timing_ns=0)])
     assert found is not None
     assert {one.name: one.share for one in found.parts} == {None: 0.5, "A": 0.5}
 
@@ -224,13 +236,26 @@ def test_start_up_ends_with_the_first_batch() -> None:
     assert start_up((facts(workers=0),), (), consumed({"got_ns": 300})) is None
 
 
+def test_workers_that_outlive_an_epoch_start_once() -> None:
+    iterators = tuple(
+        replace(facts(epoch, began_ns=1_000 * epoch, ready_ns=1_000 * epoch + 50), persistent=True)
+        for epoch in range(3)
+    )
+    asked = consumed(*({"epoch": i, "got_ns": 1_000 * i + 300} for i in range(3)))
+    found = start_up(iterators, (WorkerBirth(0, 0, 0, 170),), asked)
+    assert found is not None
+    assert (found.epochs, found.worker_ns, found.first_batch_ns) == (1, 170, 300)
+
+
 def record(made: Produced, asked: Consumed) -> LoaderRecord:
     return LoaderRecord((facts(),), (), made, asked, ())
 
 
 def test_batches_that_nobody_told_of_are_a_gap() -> None:
     asked = consumed(*({"batch": i, "asked_ns": i, "got_ns": i} for i in range(10)))
-    found = examine_loader(record(produced(*batches(4)), asked))
+    # Four of those that were made were never asked for.
+    made = [*batches(4), *({"batch": 20 + i} for i in range(4))]
+    found = examine_loader(record(produced(*made), asked))
     assert found.gaps == (
         "6 of 10 batches were not told of by whoever made them: their costs are missing",
     )

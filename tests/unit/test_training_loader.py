@@ -100,3 +100,12 @@ def test_nothing_is_told_of_a_loader_that_nobody_knows() -> None:
     assert (
         training_loader(run(3, number=7), record(in_steps(0, 0, 0, 2), iterator(0, 0, 0))) is None
     )
+
+
+def test_loaders_in_use_at_once_are_not_one() -> None:
+    rows = [row for i in range(4) for loader in (0, 1) for row in in_steps(loader, 0, i, 1)]
+    seen = record(rows, iterator(0, 0, 0), iterator(1, 0, 1))
+    found = training_loader(run(4, number=0), seen)
+    assert found is not None
+    assert len(found.iterators) == 1
+    assert len(found.consumed) == 4

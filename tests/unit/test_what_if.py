@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from profkit.analyze.changes import FIXES
 from profkit.analyze.course import Course
 from profkit.analyze.loader_model import Batches, replay, settled
-from profkit.analyze.what_if import FIXES, held_out_error, predict
+from profkit.analyze.what_if import held_out_error, predict
 from profkit.schema.loader import PartKind
 from profkit.schema.loader_findings import PartCost
 from profkit.schema.prediction import Change, Prediction, Question
@@ -245,3 +246,22 @@ def test_one_half_of_a_run_gives_the_other_halfs_step() -> None:
         assert error is not None
         assert abs(error) < 0.03
     assert held_out_error(course(10 * MS, count=30)) is None
+
+
+def test_a_run_whose_halves_differ_too_much_is_no_ground() -> None:
+    odd = course(np.where(np.arange(120) // 20 % 2 == 0, 2 * MS, 20 * MS), count=120)
+    assert abs(held_out_error(odd) or 0) > 0.3
+    found = ask(odd, Question(Change.PART, "forward"))
+    assert found.speedup is None
+    assert "% off the other: record more steps" in (found.reason or "")
+
+
+def test_more_workers_than_probed_make_no_batch_cheaper() -> None:
+    # Eight threads on eight cores: any worker is one too many, but none makes a batch cheaper.
+    base = replace(course(40 * MS), threads=8)
+    probe = replace(course(40 * MS, workers=1), threads=8)
+    asked = [Question(Change.WORKERS, amount=count) for count in (1, 2)]
+    one, two = (a.step_ns for a in predict("a run", base, 8, asked, [probe]).answers)
+    assert one is not None
+    assert two is not None
+    assert two.value >= 0.49 * one.value
