@@ -9,11 +9,19 @@ Options = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A change: as profkit is asked about it, and as the program is told to make it."""
+    """A change: as profkit is asked about it, and as the program is told to make it.
+
+    Attributes:
+        words: for the report.
+        question: to profkit.
+        options: of the program.
+        counts: whether it is one of the pairs; else it explains another one.
+    """
 
     words: str
     question: Question
     options: Options
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,14 @@ def less(name: str, share: float, *options: str) -> Asked:
 
 
 MEMORY = Asked("data in memory", Question(Change.MEMORY), ("--memory", "--workers", "0"))
+KEPT = Asked(
+    "data in memory, freed memory kept",
+    Question(Change.MEMORY),
+    ("--memory", "--workers", "0", "--keep-freed"),
+    counts=False,
+)
+"""Without a loader's allocations in between, malloc may give a large model's memory back to the
+system in each step, and get it back page by page; see `Knob.HEAP`."""
 NO_NORMALIZE = less("Normalize", 1, "--no-normalize")
 _SPIN = ("--data", "spin", "--fetch-ms", "0.5", "--blur-ms", "0.5", "--forward-ms", "4")
 _SLEEP = ("--data", "sleep", "--fetch-ms", "1", "--blur-ms", "0.5", "--forward-ms", "4")
@@ -89,7 +105,7 @@ CASES = (
         ("--model", "cnn", "--batch", "64"),
         100,
         (*_ONE_TWO, ("--threads", "2")),
-        (MEMORY, NO_NORMALIZE, workers(1), workers(2), workers(3), threads(2), batch(2, 64)),
+        (MEMORY, KEPT, NO_NORMALIZE, workers(1), workers(2), workers(3), threads(2), batch(2, 64)),
     ),
     Case(
         "FastMLP on MNIST, 2 workers",

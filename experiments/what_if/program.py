@@ -4,6 +4,7 @@ They are the user's programs, and know nothing of any profiler.
 """
 
 import argparse
+import ctypes
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -107,6 +108,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--sigma", type=float, default=0.0)
     parser.add_argument("--late-ms", type=float, default=0.0)
     parser.add_argument("--no-normalize", action="store_true")
+    parser.add_argument("--keep-freed", action="store_true")
     return parser
 
 
@@ -137,8 +139,18 @@ def batches(given: argparse.Namespace) -> Iterator[Any]:
     yield from DataLoader(data, given.batch, sampler=order, **workers)
 
 
+def keep_freed() -> None:
+    """Have glibc's malloc keep what is freed; see mallopt(3)."""
+    option = ctypes.CDLL(None).mallopt
+    trim_threshold, mmap_threshold = -1, -3
+    if not (option(mmap_threshold, 32 << 20) and option(trim_threshold, 1 << 30)):
+        raise RuntimeError("the C library refuses it")
+
+
 def main() -> None:
     given = options().parse_args()
+    if given.keep_freed:
+        keep_freed()
     torch.set_num_threads(given.threads)
     torch.manual_seed(0)
     loss_of: Callable[..., Tensor] = nn.functional.cross_entropy

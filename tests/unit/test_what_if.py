@@ -220,16 +220,16 @@ def test_intervals_hold_the_truth_where_batches_vary() -> None:
     draw = np.random.default_rng(0)
     held = 0
     for _ in range(40):
-        making = draw.gamma(4, 2.5 * MS, 1_200)
-        whole = course(making, draw.gamma(9, MS / 3, 1_200), workers=2, count=1_200)
+        making = draw.gamma(4, 2.5 * MS, 600)
+        whole = course(making, draw.gamma(9, MS / 3, 600), workers=2, count=600)
         half = replace(
             whole,
-            batches=whole.batches.pick(np.arange(600)),
-            steps_ns=whole.steps_ns[:600],
-            stages_ns=whole.stages_ns[:600],
+            batches=whole.batches.pick(np.arange(300)),
+            steps_ns=whole.steps_ns[:300],
+            stages_ns=whole.stages_ns[:300],
         )
         found = ask(half, Question(Change.WORKERS, amount=3)).step_ns
-        rest = whole.batches.pick(np.arange(600, 1_200))
+        rest = whole.batches.pick(np.arange(300, 600))
         truth = replay(rest, 3, 2)[settled(3, 2) :].mean()
         assert found is not None
         assert found.low is not None
