@@ -5,6 +5,8 @@ from pathlib import Path
 
 import click
 
+from .output_file import output_file
+
 
 @click.command(epilog="Example: profkit compare runs/before runs/after")
 @click.argument(
@@ -27,13 +29,7 @@ import click
     is_flag=True,
     help="Compare times although hardware, device, data or batch size differ.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write to this file instead of the screen.",
-)
-@click.option("--force", is_flag=True, help="Replace the output file if it is there.")
+@output_file
 def compare(
     runs: tuple[Path, ...], form: str, anyway: bool, output: Path | None, force: bool
 ) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from .output_file import output_file
+
 
 @click.command(epilog="Example: profkit report runs/mine --format json -o report.json")
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
@@ -15,13 +17,7 @@ import click
     show_default=True,
     help="Markdown for people, JSON for programs.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write to this file instead of the screen.",
-)
-@click.option("--force", is_flag=True, help="Replace the output file if it is there.")
+@output_file
 def report(runs: tuple[Path, ...], form: str, output: Path | None, force: bool) -> None:
     """Render run directories, or directories that hold some; needs no torch."""
     from .. import api

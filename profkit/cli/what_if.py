@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .output_file import output_file
+
 if TYPE_CHECKING:
     from ..schema.prediction import Question
 
@@ -50,13 +52,7 @@ _WITHOUT = re.compile(r"([^=]+)(?:=([0-9]+(?:\.[0-9]+)?) ?%?)?")
     show_default=True,
     help="A screen or Markdown for people, JSON for programs.",
 )
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Write to this file instead of the screen.",
-)
-@click.option("--force", is_flag=True, help="Replace the output file if it is there.")
+@output_file
 def what_if(
     run: Path,
     without: tuple[str, ...],
