@@ -163,6 +163,8 @@ def take_turns(
     is_clear: Callable[[Duel], bool],
     show: Callable[[str, float], None],
     restarts: int | None = None,
+    *,
+    with_gaps: bool = False,
 ) -> Duel:
     """The same with instances that run already, and go on afterwards.
 
@@ -171,6 +173,7 @@ def take_turns(
         running: warm instances by number; those that end by themselves are replaced in it.
             At the end one may be late with a block, see `Instance.settle`, or not warm.
         restarts: `RESTARTS` unless given.
+        with_gaps: see `sum_up`.
 
     Raises:
         InputError: instances ended again and again.
@@ -223,7 +226,11 @@ def take_turns(
             continue
         failed = 0
         *base, new = [
-            sum_up(found[row], [block for other in rows if other != row for block in found[other]])
+            sum_up(
+                found[row],
+                [block for other in rows if other != row for block in found[other]],
+                with_gaps=with_gaps,
+            )
             for row in sorted(rows)
         ]
         ended_s = time.monotonic() - began

@@ -10,6 +10,7 @@ from ..analyze.statistics import LogRatio
 from ..errors import InputError
 from ..schema.decision import Outcome
 from ..schema.fix import Fix, FixOrder, Knob
+from ..schema.gate import Round
 from ..schema.stage import Stage
 from ..schema.tuning import Gain, Trial
 from .as_it_is import PAIRS, AsItIs, workers_of
@@ -128,11 +129,12 @@ def try_fixes(
             running,
             min(deadline, time.monotonic() + slot),
             _SEED,
-            lambda duel: is_clear(ratio_of(duel, workers), len(duel.rounds), is_fine=is_fine),
+            lambda duel: is_clear(ratio_of(duel.rounds), len(duel.rounds), is_fine=is_fine),
             lambda what, _: tell(what),
             _RESTARTS,
+            with_gaps=True,
         )
-        return _judged(found, duel, workers, time.monotonic() - began)
+        return _judged(found, duel, time.monotonic() - began)
     except GoneError as gone:
         return ended(Gain.FAILED, f"the program ended with it ({gone})")
     except InputError as error:
@@ -148,10 +150,10 @@ def try_fixes(
         starts.keep_only(base.instances)
 
 
-def _judged(found: Trial, duel: Duel, workers: int, spent_s: float) -> Tried:
+def _judged(found: Trial, duel: Duel, spent_s: float) -> Tried:
     found = replace(found, measured_s=spent_s)
     kept = without_warm_up(duel.rounds)
-    ratio = ratio_of(duel, workers)
+    ratio = ratio_of(duel.rounds)
     if ratio is None and not duel.rounds:
         words = f"no block of it ended within {duel.measured_s:.0f} s: it hangs, or got very slow"
         return Tried(replace(found, gain=Gain.FAILED, reason=words), None, duel.restarts)
@@ -162,14 +164,13 @@ def _judged(found: Trial, duel: Duel, workers: int, spent_s: float) -> Tried:
     return Tried(trial, mean_stage_ns([one.new for one in kept]), duel.restarts)
 
 
-def ratio_of(duel: Duel, workers: int) -> LogRatio | None:
+def ratio_of(rounds: Sequence[Round]) -> LogRatio | None:
     """How many times faster the fixed program is; None of too few rounds.
 
     Args:
-        duel: what was measured.
-        workers: of the loader of whichever has more.
+        rounds: that were measured, with what lies between their steps: workers start there.
     """
-    return speedup(without_warm_up(duel.rounds), is_whole=workers > 0)
+    return speedup(without_warm_up(rounds))
 
 
 def is_clear(ratio: LogRatio | None, rounds: int, *, is_fine: bool = False) -> bool:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,16 +11,20 @@ import numpy as np
 import pytest
 
 from conftest import make_steps
+from profkit.analyze.gate import sum_up
 from profkit.analyze.statistics import LogRatio
 from profkit.schema.fix import Fix, FixFacts, Knob
+from profkit.schema.gate import Round
+from profkit.schema.paced import Block
 from profkit.schema.run import LoaderFacts
 from profkit.schema.stage import Stage
+from profkit.schema.steps import Flag, StepTable
 from profkit.schema.tuning import Gain, Trial
 from profkit.verify import duel, trial
 from profkit.verify.equivalence import Likeness
 from profkit.verify.instance import GoneError, LateError
 from profkit.verify.starts import SpentError
-from profkit.verify.trial import gain_of, is_clear, patience_s, slot_s, try_fixes
+from profkit.verify.trial import gain_of, is_clear, patience_s, ratio_of, slot_s, try_fixes
 from tunings import BF16, MEMORY, TWO_WORKERS
 
 
@@ -72,6 +77,60 @@ def test_slow_steps_are_measured_for_longer() -> None:
     assert slot_s(5e6, 0) == 10.0
     assert slot_s(1e9, 0) > 36  # four blocks of a step or more, eight times
     assert slot_s(50e6, 4) > slot_s(50e6, 0)
+
+
+def steps_of(*taken_us: float, gap_us: float = 0.0, every: int = 8, first: int = 0) -> StepTable:
+    """Steps that take turns in what they take; a gap lies before every eighth one."""
+    count = 21
+    numbers = first + np.arange(count)
+    each = np.array([1000 * taken_us[i % len(taken_us)] for i in numbers])
+    steps = make_steps({Stage.FORWARD: each}, count)
+    late = np.cumsum(np.where(numbers % every == 0, 1000 * gap_us, 0)).astype(np.int64)
+    return replace(steps, start_ns=steps.start_ns + late, end_ns=steps.end_ns + late)
+
+
+def speedup_of(base: Callable[[int], StepTable], new: Callable[[int], StepTable]) -> float:
+    """Measured in blocks that begin anywhere."""
+    draw = np.random.default_rng(0)
+    rounds = []
+    for number in range(64):
+        pairs = [
+            sum_up([Block(make(int(draw.integers(32))), 0) for _ in range(2)], with_gaps=True)
+            for make in (base, new)
+        ]
+        rounds.append(Round(number % 2, float(number), *pairs))
+    found = ratio_of(rounds)
+    assert found is not None
+    return found.estimate.value
+
+
+def test_slow_steps_count_by_the_time_that_they_take() -> None:
+    """Of four steps, one has the optimizer's work: typical steps say nothing of it."""
+
+    def with_slow(fast: float, slow: float) -> Callable[[int], StepTable]:
+        return lambda first: steps_of(fast, fast, fast, slow, first=first)
+
+    base = with_slow(10, 100)
+    assert speedup_of(base, with_slow(5, 95)) == pytest.approx(130 / 110, rel=0.03)
+    assert speedup_of(base, with_slow(10, 60)) == pytest.approx(130 / 90, rel=0.03)
+    assert speedup_of(with_slow(10, 20), with_slow(9.5, 30)) == pytest.approx(50 / 58.5, rel=0.03)
+
+
+def test_workers_that_start_between_epochs_are_part_of_what_they_give() -> None:
+    found = speedup_of(
+        lambda first: steps_of(5000, first=first),
+        lambda first: steps_of(3000, gap_us=30_000, first=first),
+    )
+    assert found == pytest.approx(40 / 54, rel=0.05)
+
+
+def test_an_evaluation_between_epochs_is_no_training() -> None:
+    def evaluated(first: int) -> StepTable:
+        steps = steps_of(100, first=first)
+        steps.flags[5:9] |= int(Flag.EVALUATION)
+        return steps
+
+    assert speedup_of(lambda first: steps_of(100, first=first), evaluated) == pytest.approx(1.0)
 
 
 # Trials, with instances that are made up --------------------------------------------------------
