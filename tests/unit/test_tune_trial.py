@@ -27,6 +27,8 @@ from profkit.verify.starts import SpentError
 from profkit.verify.trial import gain_of, is_clear, patience_s, ratio_of, slot_s, try_fixes
 from tunings import BF16, MEMORY, TWO_WORKERS
 
+LOSSES = (2.3, 2.1, 1.9, 1.7)
+
 
 def ratio(value: float, reach: float) -> LogRatio:
     """A speedup whose interval reaches so far, as a logarithm."""
@@ -145,7 +147,7 @@ class MadeUp:
         self.facts: Any = SimpleNamespace(
             step_ns=launch.step_us * 1000,
             loader=LoaderFacts("DataLoader", 4, 0, None),
-            fixes=FixFacts(launch.failures, launch.batches, (1.0,), "train.py:3"),
+            fixes=FixFacts(launch.failures, launch.batches, LOSSES, "train.py:3"),
         )
 
     def wait_until_warm(self, deadline: float) -> None:
@@ -205,7 +207,7 @@ def tried(
     base: Any = SimpleNamespace(
         instances=[MadeUp(starts.launch(none, "base")) for _ in range(2)],
         facts=SimpleNamespace(step_ns=2_000_000),
-        fixes=FixFacts({}, (1, 2), (1.0,), "train.py:3"),
+        fixes=FixFacts({}, (1, 2), LOSSES, "train.py:3"),
         likeness=Likeness(True),
         workers=0,
         start_s=1.0,
