@@ -161,7 +161,15 @@ def _indented(line: str, clean: Callable[[str], str]) -> str:
 
 def _notes(found: TuneFindings) -> list[str]:
     best = found.best
-    return [] if best is None else [one_line(text, _LONGEST) for text in best.notes]
+    if best is None:
+        return []
+    notes = [one_line(text, _LONGEST) for text in best.notes]
+    if best.once_s is not None and best.pays_after is not None:
+        notes.append(
+            f"what it takes once, {best.once_s:.1f} s, is part of no step: that is won back after "
+            f"about {plural(best.pays_after, 'step')}"
+        )
+    return notes
 
 
 def _predicted(answer: Prediction | None) -> str:
@@ -195,4 +203,6 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "reason": trial.reason,
         "notes": trial.notes,
         "measured_s": trial.measured_s,
+        "once_s": trial.once_s,
+        "pays_after": trial.pays_after,
     }

@@ -253,5 +253,10 @@ def test_a_block_that_came_too_late_is_not_taken_for_the_next(place: Path) -> No
             instance.run_block(300, time.monotonic())
         steps, _ = instance.run_block(20, ends)
         assert len(steps) == 20
+        fixes = instance.ask_fixes(ends)
+        assert fixes is not None
+        assert len(fixes.losses) == 8
+        steps, _ = instance.run_block(20, ends)
+        assert len(steps) == 20
     finally:
         instance.end()

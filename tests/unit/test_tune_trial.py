@@ -147,7 +147,9 @@ class MadeUp:
         self.facts: Any = SimpleNamespace(
             step_ns=launch.step_us * 1000,
             loader=LoaderFacts("DataLoader", 4, 0, None),
-            fixes=FixFacts(launch.failures, launch.batches, LOSSES, "train.py:3"),
+            fixes=FixFacts(
+                launch.failures, launch.batches, LOSSES, "train.py:3", once_s=launch.once_s
+            ),
         )
 
     def wait_until_warm(self, deadline: float) -> None:
@@ -158,6 +160,10 @@ class MadeUp:
         taken = np.array([self.launch.step_us * 1000] * 21)
         return make_steps({Stage.FORWARD: taken}, 21), 0
 
+    def ask_fixes(self, deadline: float) -> FixFacts:
+        found: FixFacts = self.facts.fixes
+        return replace(found, failures={**found.failures, **self.launch.later})
+
     def end(self) -> None:
         self.is_over = True
 
@@ -165,8 +171,10 @@ class MadeUp:
 class Made:
     """Starts them: those with fixes as told."""
 
-    def __init__(self, **fixed: Any) -> None:
+    def __init__(self, second: Any = None, **fixed: Any) -> None:
         self._fixed = fixed
+        self._second = second or {}
+        self._others = 0
         self.started = 0
 
     def launch(self, order: Any, name: str) -> Any:
@@ -177,9 +185,12 @@ class Made:
             "batches": (1, 2),
             "warm": lambda: None,
             "block": lambda: None,
+            "later": {},
+            "once_s": None,
         }
         if order.settings:
-            about |= self._fixed
+            self._others += 1
+            about |= self._fixed if self._others == 1 else {**self._fixed, **self._second}
         return SimpleNamespace(name=name, warmup=12, **about)
 
     def keep_only(self, instances: Any) -> None:
@@ -194,7 +205,12 @@ def raising(error: Exception) -> Callable[[], None]:
 
 
 def tried(
-    monkeypatch: pytest.MonkeyPatch, fix: Fix = BF16, lasts_s: float = 0.4, **fixed: Any
+    monkeypatch: pytest.MonkeyPatch,
+    fix: Fix = BF16,
+    lasts_s: float = 0.4,
+    base_block: Callable[[], None] = lambda: None,
+    make_ready: Callable[[], None] = lambda: None,
+    **fixed: Any,
 ) -> Trial:
     """The trial of a fix, and that the program as it is goes on afterwards."""
     monkeypatch.setattr(trial, "Instance", MadeUp)
@@ -204,14 +220,17 @@ def tried(
     monkeypatch.setattr(trial, "slot_s", lambda step_ns, workers: lasts_s)
     starts: Any = Made(**fixed)
     none = SimpleNamespace(settings={})
+    as_it_is = [starts.launch(none, "the program as it is") for _ in range(2)]
+    for launch in as_it_is:
+        launch.block = base_block
     base: Any = SimpleNamespace(
-        instances=[MadeUp(starts.launch(none, "base")) for _ in range(2)],
+        instances=[MadeUp(launch) for launch in as_it_is],
         facts=SimpleNamespace(step_ns=2_000_000),
         fixes=FixFacts({}, (1, 2), LOSSES, "train.py:3"),
         likeness=Likeness(True),
         workers=0,
         start_s=1.0,
-        make_ready=lambda deadline: None,
+        make_ready=lambda deadline: make_ready(),
     )
     found = try_fixes(base, starts, (fix,), time.monotonic() + 60, lambda what: None)
     assert len(base.instances) == 2
@@ -264,3 +283,79 @@ def test_one_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_may_not_start_any_more_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     found = tried(monkeypatch, warm=raising(SpentError("started 29 times, as often as was said")))
     assert (found.gain, found.reason) == (Gain.LEFT, "started 29 times, as often as was said")
+
+
+def test_each_of_its_instances_must_apply_it_and_train_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = tried(monkeypatch, MEMORY, step_us=1000, second={"failures": {"x": "not there"}})
+    assert (found.gain, found.reason, found.is_final) == (Gain.FAILED, "not there", True)
+    found = tried(monkeypatch, MEMORY, step_us=1000, second={"batches": (1, 3)})
+    assert (found.gain, found.same) == (Gain.FASTER, False)
+
+
+def test_what_fails_while_it_is_measured_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tried(monkeypatch, MEMORY, step_us=1000, second={"later": {"x": "no longer"}})
+    assert (found.gain, found.reason) == (Gain.FAILED, "no longer")
+
+
+def test_one_that_was_started_anew_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [GoneError("exit code 0")]
+
+    def block() -> None:
+        if left:
+            raise left.pop()
+
+    # The third one with the fix is the one that replaces the first.
+    found = tried(monkeypatch, MEMORY, 1.0, step_us=1000, block=block)
+    assert found.same is True
+    left.append(GoneError("exit code 0"))
+    kinds = iter(((1, 2), (1, 2), (1, 3)))
+    original = Made.launch
+
+    def launch(starts: Made, order: Any, name: str) -> Any:
+        made = original(starts, order, name)
+        made.batches = next(kinds) if order.settings else made.batches
+        return made
+
+    monkeypatch.setattr(Made, "launch", launch)
+    found = tried(monkeypatch, MEMORY, 1.0, step_us=1000, block=block)
+    assert found.same is False
+
+
+def test_the_end_of_the_program_as_it_is_is_not_blamed_on_a_fix(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = raising(GoneError("exit code 1: port 29500 in use"))
+    words = "the program as it is ended (exit code 1: port 29500 in use)"
+    found = tried(monkeypatch, make_ready=gone)
+    assert (found.gain, found.reason) == (Gain.LEFT, words)
+    original = Made.launch
+
+    def launch(starts: Made, order: Any, name: str) -> Any:
+        made = original(starts, order, name)
+        made.block = made.block if order.settings else gone
+        return made
+
+    monkeypatch.setattr(Made, "launch", launch)
+    found = tried(monkeypatch, base_block=gone, lasts_s=5.0)
+    assert (found.gain, found.reason) == (Gain.LEFT, words)
+    assert not found.is_final
+
+
+def test_a_hang_of_the_program_as_it_is_is_not_blamed_on_a_fix(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = tried(monkeypatch, base_block=raising(LateError()))
+    assert found.gain is Gain.LEFT
+    assert (found.reason or "").startswith("no block of the program as it is ended within")
+
+
+def test_what_is_taken_once_is_part_of_no_step_and_won_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = tried(monkeypatch, MEMORY, step_us=1000, once_s=3.0)
+    assert found.speedup is not None
+    assert found.speedup.value == pytest.approx(2.0, rel=0.01)
+    assert (found.once_s, found.pays_after) == (3.0, 3000)  # at 1 ms a step
+    assert tried(monkeypatch, MEMORY, step_us=3000, once_s=3.0).pays_after is None
