@@ -21,10 +21,19 @@ from profkit.schema.stage import Stage
 from profkit.schema.steps import Flag, StepTable
 from profkit.schema.tuning import Gain, Trial
 from profkit.verify import duel, trial
+from profkit.verify.duel import LOOKS
 from profkit.verify.equivalence import Likeness
 from profkit.verify.instance import GoneError, LateError
 from profkit.verify.starts import SpentError
-from profkit.verify.trial import gain_of, is_clear, patience_s, ratio_of, slot_s, try_fixes
+from profkit.verify.trial import (
+    ERROR_RATE,
+    gain_of,
+    is_clear,
+    patience_s,
+    ratio_of,
+    slot_s,
+    try_fixes,
+)
 from tunings import BF16, MEMORY, TWO_WORKERS
 
 LOSSES = (2.3, 2.1, 1.9, 1.7)
@@ -48,6 +57,20 @@ def ratio(value: float, reach: float) -> LogRatio:
 )
 def test_what_a_speedup_means(value: float, reach: float, expected: Gain) -> None:
     assert gain_of(ratio(value, reach)) is expected
+
+
+def test_a_fix_that_wins_nothing_is_hardly_ever_faster_at_any_of_the_looks() -> None:
+    """The looks share the error rate: each has what was measured by then."""
+    draw = np.random.default_rng(0)
+    tunings, error = 4000, 0.02
+    found = 0
+    for _ in range(tunings):
+        seen = np.cumsum(draw.normal(0, error, len(LOOKS))) / np.arange(1, len(LOOKS) + 1)
+        errors = error / np.sqrt(np.arange(1, len(LOOKS) + 1))
+        ratios = [LogRatio(one, each, 60, 60) for one, each in zip(seen, errors, strict=True)]
+        found += any(gain_of(one) is Gain.FASTER for one in ratios)
+    assert found / tunings < ERROR_RATE
+    assert gain_of(ratio(1.05, 0.025)) is Gain.FASTER
 
 
 @pytest.mark.parametrize(
