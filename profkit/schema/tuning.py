@@ -89,6 +89,7 @@ class TuneFindings:
         trials: best first.
         runs: how often the program was started.
         wall_s, budget_s: time spent, and what there was.
+        looks_s: of it, on looks at the program before anything was tried.
         gaps: sentences.
     """
 
@@ -101,6 +102,7 @@ class TuneFindings:
     runs: int
     wall_s: float
     budget_s: float
+    looks_s: float = 0.0
     gaps: tuple[str, ...] = ()
 
     @property
