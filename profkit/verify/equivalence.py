@@ -121,8 +121,8 @@ def _compare_trends(was: Sequence[float], now: Sequence[float], tolerance: float
         return Likeness(True)
     return Likeness(
         False,
-        f"the change of its first {len(was)} losses differs by {100 * apart:.2g} % from the "
-        f"program as it is; {100 * TREND_SHARE:.2g} % would do",
+        f"the change of its first {len(was)} losses differs by {100 * apart:.0f} % from the "
+        f"program as it is; {100 * TREND_SHARE:.0f} % would do",
     )
 
 
