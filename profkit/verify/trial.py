@@ -79,6 +79,7 @@ def try_fixes(
     tell: Callable[[str], None],
     *,
     is_fine: bool = False,
+    is_known: bool = False,
 ) -> Tried:
     """Measure fixes against the program as it is, whose instances are warm or replaced by then.
 
@@ -89,6 +90,7 @@ def try_fixes(
         deadline: by `time.monotonic`.
         tell: told what happens.
         is_fine: whether a rough number will not do.
+        is_known: whether it ran before: it need not have time enough to be told from a hang.
     """
     began = time.monotonic()
     found = Trial(fixes, None, None, Gain.FAILED)
@@ -109,12 +111,12 @@ def try_fixes(
             base.make_ready(deadline)
         except GoneError as gone:
             return ended(Gain.LEFT, _base_ended(str(gone)))
+        left_s = deadline - time.monotonic()
+        if left_s < (1.0 if is_known else _LEAST_STARTS) * base.start_s:
+            raise LateError
         running = dict(zip(range(0, 2 * PAIRS, 2), base.instances, strict=True))
         for row in range(1, 2 * PAIRS, 2):
             running[row] = Instance(launch(row))
-        left_s = deadline - time.monotonic()
-        if left_s < _LEAST_STARTS * base.start_s:
-            raise LateError
         limit_s = patience_s(base.start_s, fixes, left_s)
         until = time.monotonic() + limit_s
         try:

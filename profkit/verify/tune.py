@@ -39,8 +39,9 @@ SINGLE_SHARE = 0.6
 """Of the time for trials: then what is proven is combined, before the rest is tried."""
 LEAST_TRIAL_S = 5.0
 """A trial hardly takes less: two processes import torch."""
-AGAIN_SHARE = 0.25
-"""Of the time for trials, what is kept at most to measure the best once more."""
+AGAIN_SHARE, LEAST_AGAIN_S = 1 / 3, 4.0
+"""Of the time for trials, what is kept at most to measure the best once more; and what must be
+left for that beside the start."""
 MOST_AGAIN = 3
 """Times that the best is measured once more: another one may lead after that."""
 
@@ -218,7 +219,7 @@ class _Search:
             best = challenger(self._latest(trials))
             if best is None or time.monotonic() >= self._deadline:
                 break
-            if not is_renewed:
+            if not is_renewed and self._deadline - time.monotonic() >= self._again_s(3):
                 self._base.end()  # others are started: these were part of its luck
                 is_renewed = True
             if not self._measure_again(best, confirmed):
@@ -240,7 +241,7 @@ class _Search:
         """
         if time.monotonic() >= self._deadline:
             return False
-        tried = self._measured(best.fixes, self._deadline, is_fine=True)
+        tried = self._measured(best.fixes, self._deadline, is_fine=True, is_known=True)
         if tried.trial.speedup is None:
             return False
         self._done[key_of(best.fixes)] = replace(tried, trial=joined(best, tried.trial))
@@ -257,11 +258,15 @@ class _Search:
             )
         return with_adds(found)
 
-    def _reserve(self) -> float:
-        """What measuring the best once more takes, in s."""
+    def _again_s(self, starts: int) -> float:
+        """What measuring the best once more takes, with so many starts."""
         base = self._base
-        wanted_s = 2 * base.start_s + slot_s(base.facts.step_ns, base.workers)
-        return min(wanted_s, AGAIN_SHARE * (self._deadline - time.monotonic()))
+        return starts * base.start_s + slot_s(base.facts.step_ns, base.workers)
+
+    def _reserve(self) -> float:
+        """What is kept for that, in s; nothing where it would not do."""
+        kept_s = min(self._again_s(3), AGAIN_SHARE * (self._deadline - time.monotonic()))
+        return kept_s if kept_s >= self._base.start_s + LEAST_AGAIN_S else 0.0
 
     def _until(self) -> float:
         """When a trial must be over: nothing is kept for the best while nothing is proven."""
@@ -293,7 +298,9 @@ class _Search:
         self._keep(tried.trial)
         return tried
 
-    def _measured(self, fixes: tuple[Fix, ...], until: float, *, is_fine: bool) -> Tried:
+    def _measured(
+        self, fixes: tuple[Fix, ...], until: float, *, is_fine: bool, is_known: bool = False
+    ) -> Tried:
         name = " + ".join(fix.name for fix in fixes)
         return try_fixes(
             self._base,
@@ -302,6 +309,7 @@ class _Search:
             until,
             lambda what: self._tell(f"{name}: {what}"),
             is_fine=is_fine,
+            is_known=is_known,
         )
 
     def _restarts(self) -> str | None:

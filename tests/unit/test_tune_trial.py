@@ -382,3 +382,19 @@ def test_what_is_taken_once_is_part_of_no_step_and_won_back(
     assert found.speedup.value == pytest.approx(2.0, rel=0.01)
     assert (found.once_s, found.pays_after) == (3.0, 3000)  # at 1 ms a step
     assert tried(monkeypatch, MEMORY, step_us=3000, once_s=3.0).pays_after is None
+
+
+def test_nothing_is_started_for_a_trial_that_has_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(trial, "Instance", lambda launch: started.append(launch))
+    base: Any = SimpleNamespace(
+        start_s=10.0,
+        make_ready=lambda deadline: None,
+        instances=[],
+        fixes=FixFacts({}, (1, 2), LOSSES, "train.py:3"),
+    )
+    starts: Any = Made()
+    late = time.monotonic() + 15.0
+    found = try_fixes(base, starts, (BF16,), late, lambda what: None)
+    assert (found.trial.gain, found.trial.reason) == (Gain.LEFT, "the budget was spent")
+    assert started == []
