@@ -11,7 +11,7 @@ from ..schema.decision import Decision, Outcome
 from ..schema.gate import BlockPair, Noise, Round, StageChange
 from ..schema.paced import Block
 from ..schema.stage import STAGES, Stage
-from ..schema.steps import NOT_TIMED, BoolArray, Int64Array, StepTable
+from ..schema.steps import NOT_TIMED, BoolArray, Flag, Int64Array, StepTable
 from .share_limits import judge_shares
 from .statistics import (
     LOW_QUANTILE,
@@ -33,6 +33,9 @@ is far from its limit, so this buys power, not false alarms. Source: of 27 live 
 +10 %, 26 were found at this rate and 24 at 0.004 (replayed from the same blocks)."""
 THROUGHPUT_ERROR_RATE = 0.005
 """The same for time over steps, whose noise has the heavier tail."""
+_APART = NOT_TIMED & ~Flag.PARTIAL
+"""Steps whose time is no part of training, or comes once. A loop that is left and begins anew
+leaves a step without its end, and its time was spent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,22 +156,19 @@ def _typical_ratio(rounds: Sequence[Compared]) -> LogRatio | None:
     return log_ratio(logs, _pairs(rounds))
 
 
-def speedup(rounds: Sequence[Round], *, is_whole: bool = False) -> LogRatio | None:
+def speedup(rounds: Sequence[Round]) -> LogRatio | None:
     """How many times faster the new version's steps are; None of too few rounds.
+
+    All time counts, not that of typical steps: every fourth one, in which the optimizer steps, is
+    part of what a change gives.
 
     Args:
         rounds: those of the warm-up left out.
-        is_whole: whether all time counts, not that of typical blocks: loader workers start in
-            some of them, and what they take there is part of what they give.
     """
     compared = compared_rounds(rounds)
-    if is_whole:
-        new = np.array([one.new.mean_ns for one in compared])
-        base = np.array([one.base.mean_ns for one in compared])
-        return throughput_ratio(base, new, _pairs(compared))
-    return log_ratio(
-        np.array([_log_ratio(one.base, one.new) for one in compared]), _pairs(compared)
-    )
+    new = np.array([one.new.mean_ns for one in compared])
+    base = np.array([one.base.mean_ns for one in compared])
+    return throughput_ratio(base, new, _pairs(compared))
 
 
 def _throughput_ratio(rounds: Sequence[Compared]) -> LogRatio | None:
@@ -216,13 +216,17 @@ def mean_stage_ns(pairs: Sequence[BlockPair]) -> dict[Stage, float | None]:
     return found
 
 
-def sum_up(blocks: Sequence[Block], opponents: Sequence[Block] = ()) -> BlockPair:
+def sum_up(
+    blocks: Sequence[Block], opponents: Sequence[Block] = (), *, with_gaps: bool = False
+) -> BlockPair:
     """Two blocks of one version as the numbers that are judged.
 
     Args:
         blocks: of the version.
         opponents: blocks of the other one in the same round: a typical step must mean the same
             in both.
+        with_gaps: whether what lies between the steps counts in their mean: loader workers start
+            and end there.
     """
     as_a_whole = any(block.drain_ns or block.workers for block in (*blocks, *opponents))
     taken = [block.steps.select(_counted(block)) for block in blocks]
@@ -230,13 +234,16 @@ def sum_up(blocks: Sequence[Block], opponents: Sequence[Block] = ()) -> BlockPai
     drain_ns = sum(block.drain_ns for block in blocks)
     seen: BoolArray = np.logical_or.reduce(steps.marked, axis=0)
     means = steps.stage_ns.mean(axis=0)
+    whole_ns = int(steps.step_ns.sum()) + drain_ns
+    if with_gaps:
+        whole_ns = sum(_passed_ns(block) for block in blocks)
     return BlockPair(
         log_ns=(
             _log(blocks[0], taken[0], as_a_whole=as_a_whole),
             _log(blocks[1], taken[1], as_a_whole=as_a_whole),
         ),
         steps=len(steps),
-        mean_ns=(int(steps.step_ns.sum()) + drain_ns) / len(steps),
+        mean_ns=whole_ns / len(steps),
         stage_ns=tuple(float(means[row]) if seen[row] else None for row in range(len(STAGES))),
     )
 
@@ -248,6 +255,23 @@ def _counted(block: Block) -> BoolArray:
     if rows.sum() > 1 and not block.drain_ns:
         rows[np.argmax(rows)] = False
     return rows
+
+
+def _passed_ns(block: Block) -> int:
+    """What a block took, with all that lies between its steps.
+
+    A step has what came since the one before, so that of one whose predecessor counts to the
+    block before, which was followed by a pause, only itself is known.
+    """
+    steps = block.steps
+    timed = np.flatnonzero((steps.flags & int(NOT_TIMED)) == 0)
+    counted = np.flatnonzero(_counted(block))
+    is_left_out = counted[0] != timed[0]
+    began = int(steps.end_ns[timed[0]] if is_left_out else steps.start_ns[timed[0]])
+    ended = int(steps.end_ns[counted[-1]])
+    apart = (steps.flags & int(_APART)) != 0
+    apart &= (steps.start_ns >= began) & (steps.end_ns <= ended)
+    return ended - began - int(steps.step_ns[apart].sum()) + block.drain_ns
 
 
 def _log(block: Block, steps: StepTable, *, as_a_whole: bool) -> float:

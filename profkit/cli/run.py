@@ -43,6 +43,7 @@ DEFAULT_WARMUP = 10
 @click.option("--workers", type=int, default=0, hidden=True)
 @click.option("--paced", type=(int, int), hidden=True)
 @click.option("--fixes", hidden=True)
+@click.option("--tied", type=int, hidden=True)
 @click.option("-m", "module", is_flag=True, help="Run a module, as `python -m` does.")
 @click.argument("script", metavar="SCRIPT")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]...")
@@ -61,6 +62,7 @@ def run(
     workers: int,
     paced: tuple[int, int] | None,
     fixes: str | None,
+    tied: int | None,
     module: bool,
     script: str,
     arguments: tuple[str, ...],
@@ -81,6 +83,11 @@ def run(
         from ..scripts.paced_run import PacedOrder, run_paced
 
         run_paced(PacedOrder(target, *paced, warmup, read_fixes(fixes)))
+    if tied is not None:
+        # A look of `profkit tune`, which may be killed meanwhile.
+        from ..scripts.tied import end_with
+
+        end_with(tied)
     order = RunOrder(target, out, warmup, steps, force, stop, quiet, read_fixes(fixes))
     run_observed(order, tell, _summarize)
 

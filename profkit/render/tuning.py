@@ -44,7 +44,8 @@ def trial_table(found: TuneFindings, *, is_whole: bool = True) -> Table:
         rows=tuple(rows),
         numbers=(False, True, True, False),
         note=f"The program was started {plural(found.runs, 'time')}; {found.wall_s:.0f} of "
-        f"{found.budget_s:.0f} s were spent.",
+        f"{found.budget_s:.0f} s were spent, {found.looks_s:.0f} of them on looks before the "
+        "trials.",
     )
 
 
@@ -147,6 +148,7 @@ def render_tuning_json(found: TuneFindings) -> str:
         "runs": found.runs,
         "wall_s": found.wall_s,
         "budget_s": found.budget_s,
+        "looks_s": found.looks_s,
         "gaps": found.gaps,
     }
     return msgspec.json.format(msgspec.json.encode(content), indent=2).decode() + "\n"
@@ -161,7 +163,20 @@ def _indented(line: str, clean: Callable[[str], str]) -> str:
 
 def _notes(found: TuneFindings) -> list[str]:
     best = found.best
-    return [] if best is None else [one_line(text, _LONGEST) for text in best.notes]
+    if best is None:
+        return []
+    notes = [one_line(text, _LONGEST) for text in best.notes]
+    if best.first is not None:
+        notes.append(
+            f"the best was measured once more, by other processes, and that is what counts; when "
+            f"it was chosen it measured {plain_times(best.first)}"
+        )
+    if best.once_s is not None and best.pays_after is not None:
+        notes.append(
+            f"what it takes once, {best.once_s:.1f} s, is part of no step: that is won back after "
+            f"about {plural(best.pays_after, 'step')}"
+        )
+    return notes
 
 
 def _predicted(answer: Prediction | None) -> str:
@@ -191,8 +206,12 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "same": trial.same,
         "speedup": None if speedup is None else speedup.value,
         "speedup_interval": interval(speedup),
+        "first_speedup": None if trial.first is None else trial.first.value,
+        "first_speedup_interval": interval(trial.first),
         "predicted": None if answer is None else answer_json(answer),
         "reason": trial.reason,
         "notes": trial.notes,
         "measured_s": trial.measured_s,
+        "once_s": trial.once_s,
+        "pays_after": trial.pays_after,
     }

@@ -91,6 +91,8 @@ class FixFacts:
         losses: each watched loss; None for one that is no number.
         loader: where the training's DataLoader was made.
         notes: sentences, such as how long the data took to decode.
+        once_s: what it took once, and no step pays, such as decoding the data; None where that is
+            not known.
     """
 
     failures: dict[str, str]
@@ -98,3 +100,4 @@ class FixFacts:
     losses: tuple[float | None, ...]
     loader: str | None
     notes: tuple[str, ...] = ()
+    once_s: float | None = None

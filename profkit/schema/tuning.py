@@ -39,8 +39,13 @@ class Trial:
         reason: why it failed, was not tried, or is not verified.
         notes: sentences from the instances.
         measured_s: that it took, start-up included.
-        adds: of several together, whether they are clearly faster than without the last one; None
-            where nobody asked.
+        adds: of several together, whether they are clearly faster than the best of them that is
+            proven; None where none is.
+        refused: whether the fix itself found that it cannot be applied.
+        first: what was measured when it was chosen, of a trial that was then measured once more:
+            of several, the luckiest looks better than it is.
+        once_s: what it takes once, and no step pays; None where that is not known.
+        pays_after: steps until that is won back; None where it is not known, or never.
     """
 
     fixes: tuple[Fix, ...]
@@ -52,11 +57,20 @@ class Trial:
     notes: tuple[str, ...] = ()
     measured_s: float = 0.0
     adds: bool | None = None
+    refused: bool = False
+    first: Estimate | None = None
+    once_s: float | None = None
+    pays_after: int | None = None
 
     @property
     def name(self) -> str:
         """All fixes in words."""
         return " + ".join(fix.name for fix in self.fixes)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it need not be tried again: a crash or a hang may have been chance."""
+        return self.speedup is not None or self.refused
 
     @property
     def is_proven(self) -> bool:
@@ -75,6 +89,7 @@ class TuneFindings:
         trials: best first.
         runs: how often the program was started.
         wall_s, budget_s: time spent, and what there was.
+        looks_s: of it, on looks at the program before anything was tried.
         gaps: sentences.
     """
 
@@ -87,6 +102,7 @@ class TuneFindings:
     runs: int
     wall_s: float
     budget_s: float
+    looks_s: float = 0.0
     gaps: tuple[str, ...] = ()
 
     @property

@@ -129,6 +129,10 @@ class _Instance:
         try:
             write_frame(self._order.results, kind, content)
             frame = read_frame(self._order.commands)
+            while frame is not None and frame[0] is Kind.ASK:
+                facts = msgspec.json.encode(self._applied())
+                write_frame(self._order.results, Kind.FIXES, facts)
+                frame = read_frame(self._order.commands)
         except OSError:
             frame = None
         if frame is None or frame[0] is not Kind.GO:

@@ -32,6 +32,12 @@ def directory_size(directory: Path) -> tuple[int, int] | None:
     return size, files
 
 
+def files_in(directory: Path) -> Iterator[Path]:
+    """What a copy of a directory would hold, see `copied`."""
+    for place, names in _walk(directory):
+        yield from (place / name for name in names)
+
+
 @contextmanager
 def copied(directory: Path) -> Iterator[Path]:
     """A copy of a directory beside it, gone afterwards; without environments and old runs.

@@ -27,6 +27,10 @@ class Kind(Enum):
     """How many steps the next block has, see `pack_count`."""
     LEAVE = 5
     """The program is to end."""
+    ASK = 6
+    """An instance that waits is to say what became of its fixes by now."""
+    FIXES = 7
+    """`FixFacts` as JSON."""
 
 
 def write_frame(pipe: int, kind: Kind, content: bytes = b"") -> None:

@@ -49,7 +49,7 @@ class AsItIs:
                 self.instances.append(Instance(starts.launch(*AS_IT_IS)))
             self._meet(until)
             self.start_s = time.monotonic() - began
-            self.blocks = self._measure(deadline)
+            self.blocks = self._measure((time.monotonic() + deadline) / 2)
         except GoneError as gone:
             self.end()
             raise InputError(_gone_words(gone)) from None
@@ -106,8 +106,21 @@ class AsItIs:
 
     def _measure(self, deadline: float) -> BlockPair:
         steps = block_steps(self.facts.step_ns, self.workers)
-        one = self.instances[0]
-        blocks = [Block(*one.run_block(steps, deadline), self.workers) for _ in range(2)]
+        blocks: list[Block] = []
+        while len(blocks) < 2:
+            began = time.monotonic()
+            try:
+                made = self.instances[0].run_block(steps, deadline)
+            except LateError:
+                # How many steps of this block were made, nobody was told.
+                trained = WARMUP_STEPS + steps * len(blocks)
+                raise InputError(
+                    f"the program trained {trained} steps, then not {steps} more within "
+                    f"{time.monotonic() - began:.0f} s: it hangs, or its steps get far longer than "
+                    f"the {self.facts.step_ns / 1e6:.3g} ms that one took: see that it goes on "
+                    "without profkit, or raise --budget"
+                ) from None
+            blocks.append(Block(*made, self.workers))
         return sum_up(blocks)
 
 

@@ -6,7 +6,7 @@ machine meets both alike; a few looks at what there is by then.
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -40,6 +40,7 @@ class Duel:
         looks: how often there was a look.
         restarts: instances that ended by themselves and were started anew.
         last_words: how the last of those ended.
+        late: names of the versions that were late with a block.
     """
 
     rounds: list[Round] = field(default_factory=list)
@@ -47,13 +48,36 @@ class Duel:
     looks: int = 0
     restarts: int = 0
     last_words: str = ""
+    late: set[str] = field(default_factory=set)
 
 
-def ends_too_soon(duel: Duel) -> InputError:
-    """What to say of a program of which no instance lasts for its blocks."""
-    return InputError(
+class EndsError(InputError):
+    """No instance of a program lasts for its blocks.
+
+    Args:
+        message: what to tell the user.
+        names: of the versions of which instances ended.
+        words: how the last one did.
+    """
+
+    def __init__(self, message: str, names: Collection[str] = (), words: str = "") -> None:
+        super().__init__(message)
+        self.names = frozenset(names)
+        self.words = words
+
+
+def ends_too_soon(duel: Duel, names: Collection[str] = ()) -> EndsError:
+    """What to say of a program of which no instance lasts for its blocks.
+
+    Args:
+        duel: in which they ended.
+        names: see `EndsError`.
+    """
+    return EndsError(
         f"the program ended {duel.restarts} times before its blocks were made "
-        f"({duel.last_words}): give it more epochs, or mend it"
+        f"({duel.last_words}): give it more epochs, or mend it",
+        names,
+        duel.last_words,
     )
 
 
@@ -143,9 +167,11 @@ def _warm(instance: Instance, deadline: float) -> None:
     try:
         instance.wait_until_warm(deadline)
     except GoneError as gone:
-        raise InputError(
+        raise EndsError(
             f"{launch.name}: the program ended before it had trained {launch.warmup} steps "
-            f"({gone}): give it more epochs, or see that it trains at all"
+            f"({gone}): give it more epochs, or see that it trains at all",
+            {launch.name},
+            str(gone),
         ) from None
     except LateError:
         raise InputError(
@@ -163,6 +189,8 @@ def take_turns(
     is_clear: Callable[[Duel], bool],
     show: Callable[[str, float], None],
     restarts: int | None = None,
+    *,
+    with_gaps: bool = False,
 ) -> Duel:
     """The same with instances that run already, and go on afterwards.
 
@@ -171,9 +199,10 @@ def take_turns(
         running: warm instances by number; those that end by themselves are replaced in it.
             At the end one may be late with a block, see `Instance.settle`, or not warm.
         restarts: `RESTARTS` unless given.
+        with_gaps: see `sum_up`.
 
     Raises:
-        InputError: instances ended again and again.
+        EndsError: instances ended again and again.
     """
     chance = random.Random(seed)
     duel = Duel()
@@ -185,6 +214,7 @@ def take_turns(
     looks = [*(began + share * (deadline - began) for share in LOOKS[:-1]), deadline]
     fresh = set(running)
     turn, failed = 0, 0
+    ended: set[str] = set()
     while True:
         now = time.monotonic()
         duel.measured_s = now - began
@@ -211,19 +241,26 @@ def take_turns(
                 made = running[row].run_block(count, deadline)
                 found[row].append(Block(*made, workers[row]))
         except LateError:
+            duel.late.add(running[row].launch.name)
             continue  # the last look is due
         except GoneError as gone:
             failed += 1
+            ended.add(running[row].launch.name)
             duel.restarts += 1
             duel.last_words = str(gone)
             most = RESTARTS if restarts is None else restarts
             if failed > most * (len(running) // versions):
-                raise ends_too_soon(duel) from None
+                raise ends_too_soon(duel, ended) from None
             _restart(launch, running, rows, fresh, deadline)
             continue
         failed = 0
+        ended.clear()
         *base, new = [
-            sum_up(found[row], [block for other in rows if other != row for block in found[other]])
+            sum_up(
+                found[row],
+                [block for other in rows if other != row for block in found[other]],
+                with_gaps=with_gaps,
+            )
             for row in sorted(rows)
         ]
         ended_s = time.monotonic() - began

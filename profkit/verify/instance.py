@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import InputError
-from ..schema.fix import FixOrder
+from ..schema.fix import FixFacts, FixOrder
 from ..schema.paced import InstanceFacts
 from ..schema.steps import StepTable
 from ..scripts.fix_order import fix_options
@@ -132,6 +132,23 @@ class Instance:
         self._owes = False
         self._stop()
         return unpack_steps(content, self.launch.name)
+
+    def ask_fixes(self, deadline: float) -> FixFacts | None:
+        """What became of its fixes by now; None where it was not given any.
+
+        Raises:
+            LateError: the time is up.
+            GoneError: the program ended before.
+        """
+        self.settle(deadline)
+        self._go_on()
+        try:
+            write_frame(self._commands, Kind.ASK)
+        except OSError:
+            raise GoneError(self._words()) from None
+        content = self._next(Kind.FIXES, deadline)
+        self._stop()
+        return msgspec.json.decode(content, type=FixFacts | None)
 
     def settle(self, deadline: float) -> None:
         """Wait for the end of a block that came too late; what it measured is lost.

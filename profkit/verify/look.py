@@ -68,22 +68,29 @@ def look_at(place: Place, run: Path, limit_s: float, cores: int, fixes: FixOrder
         fixes: what is applied to it.
     """
     options = ["--quiet", "--stop", "--steps", str(LOOK_STEPS), "--warmup", str(WARMUP_STEPS)]
-    options += ["--out", str(run), *fix_options(fixes)]
-    with run.with_suffix(".log").open("wb") as output:
-        process = subprocess.Popen(
-            run_command(options, place.target),
-            cwd=place.directory,
-            env=variables(place),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-        try:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(max(0.1, limit_s))
-        finally:
-            _end(process)
+    # Should this process be killed, the other end closes, and the run ends as well.
+    tied, held = os.pipe()
+    options += ["--out", str(run), "--tied", str(tied), *fix_options(fixes)]
+    try:
+        with run.with_suffix(".log").open("wb") as output:
+            process = subprocess.Popen(
+                run_command(options, place.target),
+                cwd=place.directory,
+                env=variables(place),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                pass_fds=(tied,),
+            )
+            try:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(0.1, limit_s))
+            finally:
+                _end(process)
+    finally:
+        os.close(tied)
+        os.close(held)
     try:
         record = read_run(run)
         course = course_of(record, training_loader(record, read_loader_record(run)))

@@ -23,6 +23,7 @@ from ..scripts.workplace import (
     PREFIX,
     copy_entry,
     directory_size,
+    files_in,
     fill,
     moved,
 )
@@ -134,6 +135,19 @@ def places(versions: Sequence[VersionOrder], count: int) -> Iterator[Places]:
             _CopyMaker(here, stack) if repository is None else _GitMaker(here, repository, stack)
         )
         yield maker.make(versions, count)
+
+
+def own_files(here: Path) -> list[Path]:
+    """The files that each place gets a copy of, in the order of their names; ignored ones not.
+
+    Args:
+        here: working directory.
+    """
+    here = here.resolve()
+    repository = find_repository(here)
+    if repository is None:
+        return sorted(files_in(here))
+    return sorted(repository.root / name for name in repository.listing().files)
 
 
 class _Maker(ABC):

@@ -17,32 +17,33 @@ from ..analyze.gate import mean_stage_ns
 from ..errors import InputError
 from ..probe.command import shown_command
 from ..probe.environment import usable_cores
-from ..schema.fix import Fix, FixOrder, Knob
-from ..schema.stage import Stage
+from ..schema.fix import Fix
 from ..schema.tuning import Gain, Trial, TuneFindings
 from ..scripts.target import Target
 from .as_it_is import PAIRS, AsItIs
 from .catalogue import Ground, candidates
 from .leftovers import own_prefix
-from .look import Look, look_at
+from .look import Look
+from .looks import PROBES, Looks
+from .merits import again, challenger, confirmed, is_doubted, key_of, leader, ranked, with_adds
 from .places import VersionOrder, places
 from .promise import answer_for, fits, plans, promise, why_not
 from .starts import Starts
-from .trial import Tried, try_fixes
+from .trial import Tried, slot_s, try_fixes
 
 RESERVE_S = 4.0
 """Of the budget, for ending what was started."""
 LEAST_BUDGET_S = 10.0
 MOST_COMBINED = 4
-PROBES = 2
-LOOK_SHARE, LEAST_LOOK_S = 0.1, 8.0
-"""Of the budget, what one look may take; and at least."""
-LEAST_WAIT = 0.03
-"""Share of data wait below which other numbers of workers are not looked at."""
 SINGLE_SHARE = 0.6
 """Of the time for trials: then what is proven is combined, before the rest is tried."""
 LEAST_TRIAL_S = 5.0
 """A trial hardly takes less: two processes import torch."""
+AGAIN_SHARE, LEAST_AGAIN_S = 1 / 3, 4.0
+"""Of the time for trials, what is kept at most to measure the best once more; and what must be
+left for that beside the start."""
+MOST_AGAIN = 3
+"""Times that the best is measured once more: another one may lead after that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def most_runs(budget_s: float) -> int:
     Args:
         budget_s: for all of it.
     """
-    return 1 + PROBES + PAIRS + PAIRS * math.ceil(budget_s / LEAST_TRIAL_S)
+    return 1 + PROBES + 2 * PAIRS + PAIRS * math.ceil(budget_s / LEAST_TRIAL_S)
 
 
 def tune(
@@ -117,56 +118,32 @@ class _Search:
         self._done: dict[frozenset[str], Tried] = {}
 
     def run(self, starts: Starts, logs: Path, gaps: Sequence[str]) -> TuneFindings:
-        self._starts, self._logs = starts, logs
+        self._starts = starts
         self._tell("starting the program as it is")
         self._base = base = AsItIs(starts, self._deadline)
         try:
             self._ground = Ground(base.facts, usable_cores(), mean_stage_ns([base.blocks]))
-            look = self._look()
+            looks = Looks(base, starts, self._ground, logs, self._order.budget_s, self._tell)
+            look = looks.take()
+            self._reserve_s = self._reserve()
             trials = self._try_all(look)
+            unsure = self._measure_best_again(trials)
         finally:
             base.end()
-        more = (look.gap, base.likeness.reason, self._restarts())
+        more = (look.gap, base.likeness.reason, self._restarts(), unsure)
         return TuneFindings(
             command=_shown(self._order.target),
             step_ns=base.blocks.mean_ns,
             environment=base.facts.environment,
             device=base.facts.device,
             loader=base.facts.loader,
-            trials=ranked([self._latest(one) for one in trials]),
+            trials=ranked(self._latest(trials)),
             runs=starts.runs,
             wall_s=time.monotonic() - self._began,
             budget_s=self._order.budget_s,
+            looks_s=looks.spent_s,
             gaps=(*gaps, *(one for one in more if one is not None)),
         )
-
-    # Looks --------------------------------------------------------------------------------------
-
-    def _look(self) -> Look:
-        """Short observed runs: as it is, and with at most `PROBES` other numbers of workers."""
-        look = self._look_with(FixOrder(), "a look at the program as it is")
-        ground, loader = self._ground, self._base.fixes.loader
-        if look.course is None or ground.workers is None or loader is None:
-            return look
-        if not ground.workers and _share(ground, Stage.DATALOADER) < LEAST_WAIT:
-            return look
-        for count in probe_counts(ground.workers, ground.cores):
-            order = FixOrder({Knob.WORKERS.value: count}, loader)
-            probed = self._look_with(order, f"a look at it with {count} workers").course
-            if probed is not None:
-                look.probes.append(probed)
-        return look
-
-    def _look_with(self, fixes: FixOrder, what: str) -> Look:
-        self._tell(what)
-        limit_s = max(LEAST_LOOK_S, LOOK_SHARE * self._order.budget_s)
-        limit_s = min(limit_s, (self._deadline - time.monotonic()) / 2)
-        place = self._starts.place()
-        run = self._logs / f"look-{self._starts.runs}"
-        try:
-            return look_at(place, run, limit_s, self._ground.cores, fixes)
-        finally:
-            self._starts.keep_only(self._base.instances)
 
     # Trials -------------------------------------------------------------------------------------
 
@@ -174,7 +151,7 @@ class _Search:
         fixes = candidates(self._ground)
         answers = {fix.name: answer_for(self._ground, fix, look.predict(fix)) for fix in fixes}
         began = time.monotonic()
-        half = began + SINGLE_SHARE * (self._deadline - began)
+        half = began + SINGLE_SHARE * (self._deadline - self._reserve_s - began)
         trials: list[Trial] = []
         combined: list[Trial] | None = None
         for plan, _ in plans(self._ground, fixes, answers):
@@ -191,64 +168,120 @@ class _Search:
 
     def _combine(self, fixes: Sequence[Fix], trials: Sequence[Trial]) -> list[Trial]:
         """The best that is proven with others beside it, as long as each adds something."""
-        proven = [one for one in ranked(trials) if one.is_proven]
         found: list[Trial] = []
-        if not proven:
+        best = leader(self._latest(trials))
+        if best is None:
             return found
-        best = proven[0]
         useless = {
             one.fixes[0]
             for one in trials
             if len(one.fixes) == 1 and (one.gain in _USELESS or one.same is False)
         }
-        waiting = [fix for fix in fixes if fix not in useless]
+        beside: set[Fix] = set()
         doubted: set[str] = set()
-        while waiting and len(best.fixes) < MOST_COMBINED:
+        while best is not None and len(best.fixes) < MOST_COMBINED:
             ground = self._beside(best)
-            waiting = [fix for fix in waiting if fits(best.fixes, fix)]
-            waiting = [fix for fix in waiting if why_not(ground, fix, None) is None]
+            waiting = [
+                fix
+                for fix in fixes
+                if fix not in useless
+                and fix not in beside
+                and fits(best.fixes, fix)
+                and why_not(ground, fix, None) is None
+            ]
             if not waiting:
                 break
             fix = max(waiting, key=lambda fix: promise(ground, fix))
-            waiting.remove(fix)
-            known = _key((*best.fixes, fix)) in self._done
+            beside.add(fix)
+            known = key_of((*best.fixes, fix)) in self._done
             trial = self._try((*best.fixes, fix), is_fine=True)
-            trial = replace(trial, adds=adds(trial, best))
             if trial.gain is Gain.LEFT:
                 break
             if not known:
                 found.append(trial)
-            if trial.adds:
-                best = trial
-            elif is_doubted(best, trial) and best.name not in doubted:
+            if is_doubted(best, trial) and best.name not in doubted:
                 doubted.add(best.name)
-                self._measure_again(best)
-                if not self._try(best.fixes).is_proven:
-                    break
+                self._measure_again(best, again)
+            now = leader(self._latest([*trials, *found]))
+            if now is not None and not key_of(best.fixes) <= key_of(now.fixes):
+                beside.clear()  # what was tried beside another one says little
+            best = now
         return found
 
-    def _measure_again(self, best: Trial) -> None:
-        """Once more, since what else ran on the machine may have made it look better than it is."""
-        if time.monotonic() >= self._deadline:
-            return
-        tried = self._measured(best.fixes, is_fine=True)
-        if tried.trial.speedup is not None:
-            self._done[_key(best.fixes)] = replace(tried, trial=confirmed(best, tried.trial))
-            self._keep(self._done[_key(best.fixes)].trial)
+    def _measure_best_again(self, trials: Sequence[Trial]) -> str | None:
+        """Measure the best with other instances; what to say where that could not be.
 
-    def _latest(self, trial: Trial) -> Trial:
-        tried = self._done.get(_key(trial.fixes))
-        if tried is None:
-            return trial
-        return replace(tried.trial, predicted=trial.predicted, adds=trial.adds)
+        Of several that win the same, the one that was lucky leads: its interval was chosen, and
+        holds the truth less often than it says.
+        """
+        is_renewed = False
+        for _ in range(MOST_AGAIN):
+            best = challenger(self._latest(trials))
+            if best is None or time.monotonic() >= self._deadline:
+                break
+            if not is_renewed and self._deadline - time.monotonic() >= self._again_s(3):
+                self._base.end()  # others are started: these were part of its luck
+                is_renewed = True
+            if not self._measure_again(best, confirmed):
+                break
+        best = leader(self._latest(trials))
+        if best is None or best.first is not None:
+            return None
+        return (
+            f"{best.name} was not measured again: of several fixes, the one that was lucky leads, "
+            "so that it may win less than its interval says; with a larger --budget it is"
+        )
+
+    def _measure_again(self, best: Trial, joined: Callable[[Trial, Trial], Trial]) -> bool:
+        """Measure once more what may have looked better than it is; whether there was time.
+
+        Args:
+            best: a trial.
+            joined: makes one trial of the first and the second.
+        """
+        if time.monotonic() >= self._deadline:
+            return False
+        tried = self._measured(best.fixes, self._deadline, is_fine=True, is_known=True)
+        if tried.trial.speedup is None:
+            return False
+        self._done[key_of(best.fixes)] = replace(tried, trial=joined(best, tried.trial))
+        self._keep(self._done[key_of(best.fixes)].trial)
+        return True
+
+    def _latest(self, trials: Sequence[Trial]) -> tuple[Trial, ...]:
+        """Trials as they were measured last, each held against its parts."""
+        found = []
+        for trial in trials:
+            tried = self._done.get(key_of(trial.fixes))
+            found.append(
+                trial if tried is None else replace(tried.trial, predicted=trial.predicted)
+            )
+        return with_adds(found)
+
+    def _again_s(self, starts: int) -> float:
+        """What measuring the best once more takes, with so many starts."""
+        base = self._base
+        return starts * base.start_s + slot_s(base.facts.step_ns, base.workers)
+
+    def _reserve(self) -> float:
+        """What is kept for that, in s; nothing where it would not do."""
+        kept_s = min(self._again_s(3), AGAIN_SHARE * (self._deadline - time.monotonic()))
+        return kept_s if kept_s >= self._base.start_s + LEAST_AGAIN_S else 0.0
+
+    def _until(self) -> float:
+        """When a trial must be over: nothing is kept for the best while nothing is proven."""
+        early = self._deadline - self._reserve_s
+        if any(one.trial.is_proven and one.trial.first is None for one in self._done.values()):
+            return early
+        return early if time.monotonic() < early else self._deadline
 
     def _beside(self, best: Trial) -> Ground:
         """The ground with fixes applied: what their stages take now."""
-        seen = self._done[_key(best.fixes)].stage_ns
+        seen = self._done[key_of(best.fixes)].stage_ns
         return self._ground if seen is None else replace(self._ground, stage_ns=seen)
 
     def _try(self, fixes: tuple[Fix, ...], *, is_fine: bool = False) -> Trial:
-        key = _key(fixes)
+        key = key_of(fixes)
         if key not in self._done:
             self._done[key] = self._tried(fixes, is_fine=is_fine)
         return self._done[key].trial
@@ -256,23 +289,27 @@ class _Search:
     def _tried(self, fixes: tuple[Fix, ...], *, is_fine: bool) -> Tried:
         name = " + ".join(fix.name for fix in fixes)
         before = self._order.tried.get(name)
-        if before is not None and before.gain is not Gain.LEFT:
+        if before is not None and before.is_final:
             return Tried(before)
-        if time.monotonic() >= self._deadline:
+        until = self._until()
+        if time.monotonic() >= until:
             return Tried(_left(fixes, "the budget was spent"))
-        tried = self._measured(fixes, is_fine=is_fine)
+        tried = self._measured(fixes, until, is_fine=is_fine)
         self._keep(tried.trial)
         return tried
 
-    def _measured(self, fixes: tuple[Fix, ...], *, is_fine: bool) -> Tried:
+    def _measured(
+        self, fixes: tuple[Fix, ...], until: float, *, is_fine: bool, is_known: bool = False
+    ) -> Tried:
         name = " + ".join(fix.name for fix in fixes)
         return try_fixes(
             self._base,
             self._starts,
             fixes,
-            self._deadline,
+            until,
             lambda what: self._tell(f"{name}: {what}"),
             is_fine=is_fine,
+            is_known=is_known,
         )
 
     def _restarts(self) -> str | None:
@@ -293,72 +330,8 @@ class _Search:
 _USELESS = (Gain.FAILED, Gain.SLOWER)
 
 
-def probe_counts(workers: int, cores: int) -> tuple[int, ...]:
-    """Other numbers of workers to look at: the cores that there are, and few.
-
-    Args:
-        workers: of the program as it is.
-        cores: that it may use.
-    """
-    wanted = dict.fromkeys((0 if workers else 1, max(2, cores)))
-    return tuple(count for count in wanted if count != workers)[:PROBES]
-
-
-def adds(trial: Trial, best: Trial) -> bool:
-    """Whether fixes together are clearly faster than the same without the last one."""
-    if not trial.is_proven or trial.speedup is None or best.speedup is None:
-        return False
-    return (trial.speedup.low or 0.0) > best.speedup.value
-
-
-def is_doubted(best: Trial, more: Trial) -> bool:
-    """Whether a trial of the same fixes and one more makes one doubt what they gave alone."""
-    if best.speedup is None or more.speedup is None:
-        return False
-    return (more.speedup.high or math.inf) < (best.speedup.low or 0.0)
-
-
-def confirmed(before: Trial, again: Trial) -> Trial:
-    """A trial that was measured twice: the second time counts, nobody chose it.
-
-    Args:
-        before, again: with their speedups.
-    """
-    assert before.speedup is not None
-    assert again.speedup is not None
-    note = f"it was measured twice: {before.speedup.value:.3g}×, then {again.speedup.value:.3g}×"
-    if again.is_proven:
-        return replace(again, notes=(*again.notes, note))
-    return replace(again, reason=f"{note}: something else on the machine must have changed")
-
-
-def ranked(trials: Sequence[Trial]) -> tuple[Trial, ...]:
-    """Best first: proven, then measured, then the others; what adds nothing after what has all."""
-    names = {_key(trial.fixes): trial for trial in trials}
-
-    def rank(trial: Trial) -> tuple[int, float, int]:
-        if trial.speedup is None:
-            return 3, 0.0, 0
-        less = names.get(_key(trial.fixes[:-1])) if trial.adds is False else None
-        value = trial.speedup.value
-        if less is not None and less.speedup is not None:
-            value = min(value, less.speedup.value)
-        return (0 if trial.is_proven else 1), -value, len(trial.fixes)
-
-    return tuple(sorted(trials, key=rank))
-
-
-def _key(fixes: Sequence[Fix]) -> frozenset[str]:
-    return frozenset(fix.name for fix in fixes)
-
-
 def _left(fixes: tuple[Fix, ...], reason: str) -> Trial:
     return Trial(fixes, None, None, Gain.LEFT, reason=reason)
-
-
-def _share(ground: Ground, stage: Stage) -> float:
-    whole = sum(taken or 0.0 for taken in ground.stage_ns.values())
-    return (ground.stage_ns.get(stage) or 0.0) / whole if whole else 0.0
 
 
 def _shown(target: Target) -> str:

@@ -135,6 +135,11 @@ def wait_for_trials(
     raise AssertionError(f"not enough trials: {process.communicate(timeout=30)}")
 
 
+def is_final(trial: dict[str, Any]) -> bool:
+    """Whether a tuning that was killed goes on after it: a crash may have been chance."""
+    return trial["speedup"] is not None or trial["refused"]
+
+
 def test_data_in_memory_is_found_and_proven(place: Path) -> None:
     write(place, LOADER)
     process = start(place, "150s")
@@ -183,7 +188,7 @@ def test_a_killed_one_goes_on_and_ctrl_c_keeps_what_there_is(place: Path) -> Non
     write(place, PICKY)
     process = start(place, "150s")
     try:
-        first = wait_for_trials(process, place, lambda trials: len(trials) > 0)
+        first = wait_for_trials(process, place, lambda trials: any(map(is_final, trials.values())))
     finally:
         process.kill()
         process.communicate()
@@ -192,7 +197,10 @@ def test_a_killed_one_goes_on_and_ctrl_c_keeps_what_there_is(place: Path) -> Non
         assert time.monotonic() < ends
         time.sleep(0.1)
     process = start(place, "150s")
-    kept = wait_for_trials(process, place, lambda trials: len(trials) > len(first))
+    first = {name: one for name, one in first.items() if is_final(one)}
+    kept = wait_for_trials(
+        process, place, lambda trials: sum(map(is_final, trials.values())) > len(first)
+    )
     err = stop(process)
     assert {name: kept[name] for name in first} == first
     assert f"going on after {len(first)} trial" in err
@@ -224,6 +232,46 @@ def test_a_program_that_does_not_train_is_a_clear_line(
     assert left_behind(place) == []
 
 
+LOOK = """
+import os
+from pathlib import Path
+from profkit.schema.fix import FixOrder
+from profkit.scripts.target import Target
+from profkit.verify.look import look_at
+from profkit.verify.places import Place
+
+here = Path.cwd()
+place = Place(here, here, Target("script", "train.py"), {})
+look_at(place, here.parent / "look", 600.0, 2, FixOrder())
+"""
+
+
+def test_a_look_ends_with_whoever_is_killed_in_it(place: Path) -> None:
+    """Its loader workers as well."""
+    (place / "train.py").write_text(
+        "import os, time\n"
+        "if os.fork() == 0:\n"
+        "    time.sleep(600)\n"
+        "Path = __import__('pathlib').Path\n"
+        "Path('began').touch()\n"
+        "time.sleep(600)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOOK], cwd=place, env={**os.environ, "PYTHONPATH": str(PROJECT)}
+    )
+    ends = time.monotonic() + 60
+    while not (place / "began").exists():
+        assert time.monotonic() < ends
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert len([one for one in left_behind(place) if one.startswith("process")]) == 2
+    process.kill()
+    process.wait()
+    while any(one.startswith("process") for one in left_behind(place)):
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+
+
 def test_a_script_that_is_not_there_is_not_started(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,6 +299,11 @@ def test_a_block_that_came_too_late_is_not_taken_for_the_next(place: Path) -> No
         instance.wait_until_warm(ends)
         with pytest.raises(LateError):
             instance.run_block(300, time.monotonic())
+        steps, _ = instance.run_block(20, ends)
+        assert len(steps) == 20
+        fixes = instance.ask_fixes(ends)
+        assert fixes is not None
+        assert len(fixes.losses) == 8
         steps, _ = instance.run_block(20, ends)
         assert len(steps) == 20
     finally:

@@ -2,6 +2,8 @@
 
 import io
 import json
+from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 
@@ -15,7 +17,7 @@ from profkit.render.tuning import (
 )
 from profkit.schema.fix import Fix, Knob
 from profkit.schema.tuning import Gain, TuneFindings
-from tunings import BF16, FUSED, MEMORY, TWO_WORKERS, findings, prediction, trial
+from tunings import BF16, FUSED, MEMORY, TWO_WORKERS, estimate, findings, prediction, trial
 
 UNSEEDED = "the program's losses differ from run to run: seed it"
 
@@ -27,8 +29,6 @@ def shown(found: TuneFindings) -> str:
 
 
 def whole() -> TuneFindings:
-    from dataclasses import replace
-
     best = replace(trial(MEMORY, value=9.0, reach=0.1), predicted=prediction(8.0))
     return findings(
         best,
@@ -99,3 +99,40 @@ def test_what_a_program_says_cannot_forge_the_report() -> None:
     markdown = render_tuning_markdown(found)
     assert "\x1b" not in markdown
     assert "\n# proven" not in markdown
+
+
+def test_the_second_number_of_the_best_stands_beside_the_one_that_chose_it() -> None:
+    best = replace(
+        trial(MEMORY, value=9.0, reach=0.1),
+        first=estimate(10.5, 0.1),
+        once_s=12.5,
+        pays_after=1390,
+    )
+    found = findings(best)
+    for text in (shown(found), render_tuning_markdown(found)):
+        assert "9× (8.1 to 9.9)" in text
+        assert "when it was chosen it measured 10.5× (9.45 to 11.6)" in text.replace("\n", " ")
+        assert "12.5 s" in text
+        assert "1390 steps" in text
+    (one,) = json.loads(render_tuning_json(found))["trials"]
+    assert (one["speedup"], one["first_speedup"]) == (9.0, 10.5)
+    assert (one["once_s"], one["pays_after"]) == (12.5, 1390)
+    (one,) = json.loads(render_tuning_json(findings(trial(MEMORY, value=9.0))))["trials"]
+    assert (one["first_speedup"], one["first_speedup_interval"], one["once_s"]) == (None,) * 3
+
+
+def test_what_looks_took_is_said() -> None:
+    found = replace(findings(), looks_s=7.4)
+    assert "7 of them on looks" in shown(found).replace("\n", " ")
+    assert json.loads(render_tuning_json(found))["looks_s"] == 7.4
+
+
+def test_the_readme_names_what_the_json_holds() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    about = text[text.index("`tune.json`") : text.index("## Comparing runs")]
+    content = json.loads(render_tuning_json(whole()))
+    del content["schema"]  # is named with its value
+    for name in (*content, *content["trials"][0], *content["trials"][0]["fixes"][0]):
+        assert f"`{name}`" in about, name
+    for gain in Gain:
+        assert f"`{gain.value}`" in about.replace("\n ", ""), gain

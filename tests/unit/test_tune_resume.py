@@ -1,6 +1,7 @@
 """What a tuning leaves behind: results, and after a kill the trials to go on from."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from profkit.schema.tuning import Gain, Trial
 from profkit.scripts.target import Target
 from profkit.tuning import TRIALS, kept_trials, tune_into
 from profkit.verify.tune import TuneOrder
-from tunings import BF16, MEMORY, findings, prediction, trial
+from tunings import (
+    BF16,
+    FUSED,
+    MEMORY,
+    ONE_THREAD,
+    TWO_WORKERS,
+    findings,
+    prediction,
+    trial,
+)
 
 TARGET = Target("script", "train.py", ("--epochs", "5"))
 OUT = Path("runs/tune-train")
@@ -79,8 +89,6 @@ def test_a_killed_one_goes_on_from_what_it_has_measured(tuned: Tuned) -> None:
 
 
 def test_what_was_kept_is_whole(tuned: Tuned) -> None:
-    from dataclasses import replace
-
     full = replace(
         trial(MEMORY, BF16, value=9.0, adds=True), predicted=prediction(8.0), notes=("a note",)
     )
@@ -103,19 +111,76 @@ def test_a_line_that_was_torn_does_not_count(tuned: Tuned) -> None:
     assert list(tuned.orders[1].tried) == ["data in memory"]
 
 
-@pytest.mark.parametrize("change", ["script", "module", "arguments", "force"])
-def test_another_program_begins_anew(tuned: Tuned, change: str) -> None:
+@pytest.mark.parametrize(
+    "change",
+    ["script", "module", "deep module", "settings", "threads", "device", "arguments", "force"],
+)
+def test_another_program_begins_anew(
+    tuned: Tuned, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = Path("pkg/sub")
+    deep.mkdir(parents=True)
+    for path in (deep / "net.py", Path("conf.yaml")):
+        path.write_text("width = 8")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     tuned.killed_after = 1
     with pytest.raises(Killed):
         run()
     tuned.killed_after = None
     if change == "script":
         Path("train.py").write_text("import torch  # mended\n")
+    if change == "deep module":
+        (deep / "net.py").write_text("width = 9")
+    if change == "settings":
+        Path("conf.yaml").write_text("width = 9")
+    if change == "threads":
+        monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    if change == "device":
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     if change == "module":
         Path("model.py").write_text("")
     target = Target("script", "train.py", ("--epochs", "6")) if change == "arguments" else TARGET
     run(force=change == "force", target=target)
     assert tuned.orders[1].tried == {}
+
+
+def test_another_machine_or_torch_begins_anew(
+    tuned: Tuned, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known = tuning.read_environment(ask_for_devices=False)
+    seen = [tuning._mark(TARGET)]
+    assert tuning._mark(TARGET) == seen[0]
+    hardware = replace(known.hardware, usable_cores=known.hardware.usable_cores + 1)
+    for other in (
+        replace(known, hardware=hardware),
+        replace(known, versions={**known.versions, "torch": "0.4.1"}),
+    ):
+        monkeypatch.setattr(tuning, "read_environment", lambda other=other, **asked: other)
+        seen.append(tuning._mark(TARGET))
+    gpus = tmp_path / "gpus"
+    (gpus / "0000:01").mkdir(parents=True)
+    (gpus / "0000:01" / "information").write_text("Model: \t Some GPU\nIRQ: 4\n")
+    monkeypatch.setattr(tuning, "_GPUS", gpus)
+    seen.append(tuning._mark(TARGET))
+    assert len(set(seen)) == 4
+
+
+def test_what_may_have_been_chance_is_not_kept(tuned: Tuned) -> None:
+    tuned.trials = (
+        trial(MEMORY, value=9.0, reach=0.1),
+        trial(BF16, gain=Gain.FAILED, same=None, reason="it was not warm after 15 s: it hangs"),
+        replace(trial(FUSED, gain=Gain.FAILED, reason="no fused one"), refused=True),
+        trial(TWO_WORKERS, gain=Gain.LEFT),
+        trial(ONE_THREAD, value=1.0),
+    )
+    tuned.killed_after = 4
+    with pytest.raises(Killed):
+        run()
+    assert kept_trials(TARGET, OUT) == 2
+    tuned.killed_after = None
+    run()
+    assert list(tuned.orders[1].tried) == ["data in memory", "fused optimizer"]
 
 
 def test_a_damaged_file_says_what_to_do(tuned: Tuned) -> None:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,17 +11,32 @@ import numpy as np
 import pytest
 
 from conftest import make_steps
+from profkit.analyze.gate import sum_up
 from profkit.analyze.statistics import LogRatio
 from profkit.schema.fix import Fix, FixFacts, Knob
+from profkit.schema.gate import Round
+from profkit.schema.paced import Block
 from profkit.schema.run import LoaderFacts
 from profkit.schema.stage import Stage
+from profkit.schema.steps import Flag, StepTable
 from profkit.schema.tuning import Gain, Trial
 from profkit.verify import duel, trial
+from profkit.verify.duel import LOOKS
 from profkit.verify.equivalence import Likeness
 from profkit.verify.instance import GoneError, LateError
 from profkit.verify.starts import SpentError
-from profkit.verify.trial import gain_of, is_clear, patience_s, slot_s, try_fixes
+from profkit.verify.trial import (
+    ERROR_RATE,
+    gain_of,
+    is_clear,
+    patience_s,
+    ratio_of,
+    slot_s,
+    try_fixes,
+)
 from tunings import BF16, MEMORY, TWO_WORKERS
+
+LOSSES = (2.3, 2.1, 1.9, 1.7)
 
 
 def ratio(value: float, reach: float) -> LogRatio:
@@ -41,6 +57,20 @@ def ratio(value: float, reach: float) -> LogRatio:
 )
 def test_what_a_speedup_means(value: float, reach: float, expected: Gain) -> None:
     assert gain_of(ratio(value, reach)) is expected
+
+
+def test_a_fix_that_wins_nothing_is_hardly_ever_faster_at_any_of_the_looks() -> None:
+    """The looks share the error rate: each has what was measured by then."""
+    draw = np.random.default_rng(0)
+    tunings, error = 4000, 0.02
+    found = 0
+    for _ in range(tunings):
+        seen = np.cumsum(draw.normal(0, error, len(LOOKS))) / np.arange(1, len(LOOKS) + 1)
+        errors = error / np.sqrt(np.arange(1, len(LOOKS) + 1))
+        ratios = [LogRatio(one, each, 60, 60) for one, each in zip(seen, errors, strict=True)]
+        found += any(gain_of(one) is Gain.FASTER for one in ratios)
+    assert found / tunings < ERROR_RATE
+    assert gain_of(ratio(1.05, 0.025)) is Gain.FASTER
 
 
 @pytest.mark.parametrize(
@@ -74,6 +104,60 @@ def test_slow_steps_are_measured_for_longer() -> None:
     assert slot_s(50e6, 4) > slot_s(50e6, 0)
 
 
+def steps_of(*taken_us: float, gap_us: float = 0.0, every: int = 8, first: int = 0) -> StepTable:
+    """Steps that take turns in what they take; a gap lies before every eighth one."""
+    count = 21
+    numbers = first + np.arange(count)
+    each = np.array([1000 * taken_us[i % len(taken_us)] for i in numbers])
+    steps = make_steps({Stage.FORWARD: each}, count)
+    late = np.cumsum(np.where(numbers % every == 0, 1000 * gap_us, 0)).astype(np.int64)
+    return replace(steps, start_ns=steps.start_ns + late, end_ns=steps.end_ns + late)
+
+
+def speedup_of(base: Callable[[int], StepTable], new: Callable[[int], StepTable]) -> float:
+    """Measured in blocks that begin anywhere."""
+    draw = np.random.default_rng(0)
+    rounds = []
+    for number in range(64):
+        pairs = [
+            sum_up([Block(make(int(draw.integers(32))), 0) for _ in range(2)], with_gaps=True)
+            for make in (base, new)
+        ]
+        rounds.append(Round(number % 2, float(number), *pairs))
+    found = ratio_of(rounds)
+    assert found is not None
+    return found.estimate.value
+
+
+def test_slow_steps_count_by_the_time_that_they_take() -> None:
+    """Of four steps, one has the optimizer's work: typical steps say nothing of it."""
+
+    def with_slow(fast: float, slow: float) -> Callable[[int], StepTable]:
+        return lambda first: steps_of(fast, fast, fast, slow, first=first)
+
+    base = with_slow(10, 100)
+    assert speedup_of(base, with_slow(5, 95)) == pytest.approx(130 / 110, rel=0.03)
+    assert speedup_of(base, with_slow(10, 60)) == pytest.approx(130 / 90, rel=0.03)
+    assert speedup_of(with_slow(10, 20), with_slow(9.5, 30)) == pytest.approx(50 / 58.5, rel=0.03)
+
+
+def test_workers_that_start_between_epochs_are_part_of_what_they_give() -> None:
+    found = speedup_of(
+        lambda first: steps_of(5000, first=first),
+        lambda first: steps_of(3000, gap_us=30_000, first=first),
+    )
+    assert found == pytest.approx(40 / 54, rel=0.05)
+
+
+def test_an_evaluation_between_epochs_is_no_training() -> None:
+    def evaluated(first: int) -> StepTable:
+        steps = steps_of(100, first=first)
+        steps.flags[5:9] |= int(Flag.EVALUATION)
+        return steps
+
+    assert speedup_of(lambda first: steps_of(100, first=first), evaluated) == pytest.approx(1.0)
+
+
 # Trials, with instances that are made up --------------------------------------------------------
 
 
@@ -86,7 +170,9 @@ class MadeUp:
         self.facts: Any = SimpleNamespace(
             step_ns=launch.step_us * 1000,
             loader=LoaderFacts("DataLoader", 4, 0, None),
-            fixes=FixFacts(launch.failures, launch.batches, (1.0,), "train.py:3"),
+            fixes=FixFacts(
+                launch.failures, launch.batches, LOSSES, "train.py:3", once_s=launch.once_s
+            ),
         )
 
     def wait_until_warm(self, deadline: float) -> None:
@@ -97,6 +183,10 @@ class MadeUp:
         taken = np.array([self.launch.step_us * 1000] * 21)
         return make_steps({Stage.FORWARD: taken}, 21), 0
 
+    def ask_fixes(self, deadline: float) -> FixFacts:
+        found: FixFacts = self.facts.fixes
+        return replace(found, failures={**found.failures, **self.launch.later})
+
     def end(self) -> None:
         self.is_over = True
 
@@ -104,8 +194,10 @@ class MadeUp:
 class Made:
     """Starts them: those with fixes as told."""
 
-    def __init__(self, **fixed: Any) -> None:
+    def __init__(self, second: Any = None, **fixed: Any) -> None:
         self._fixed = fixed
+        self._second = second or {}
+        self._others = 0
         self.started = 0
 
     def launch(self, order: Any, name: str) -> Any:
@@ -116,9 +208,12 @@ class Made:
             "batches": (1, 2),
             "warm": lambda: None,
             "block": lambda: None,
+            "later": {},
+            "once_s": None,
         }
         if order.settings:
-            about |= self._fixed
+            self._others += 1
+            about |= self._fixed if self._others == 1 else {**self._fixed, **self._second}
         return SimpleNamespace(name=name, warmup=12, **about)
 
     def keep_only(self, instances: Any) -> None:
@@ -133,7 +228,12 @@ def raising(error: Exception) -> Callable[[], None]:
 
 
 def tried(
-    monkeypatch: pytest.MonkeyPatch, fix: Fix = BF16, lasts_s: float = 0.4, **fixed: Any
+    monkeypatch: pytest.MonkeyPatch,
+    fix: Fix = BF16,
+    lasts_s: float = 0.4,
+    base_block: Callable[[], None] = lambda: None,
+    make_ready: Callable[[], None] = lambda: None,
+    **fixed: Any,
 ) -> Trial:
     """The trial of a fix, and that the program as it is goes on afterwards."""
     monkeypatch.setattr(trial, "Instance", MadeUp)
@@ -143,14 +243,17 @@ def tried(
     monkeypatch.setattr(trial, "slot_s", lambda step_ns, workers: lasts_s)
     starts: Any = Made(**fixed)
     none = SimpleNamespace(settings={})
+    as_it_is = [starts.launch(none, "the program as it is") for _ in range(2)]
+    for launch in as_it_is:
+        launch.block = base_block
     base: Any = SimpleNamespace(
-        instances=[MadeUp(starts.launch(none, "base")) for _ in range(2)],
+        instances=[MadeUp(launch) for launch in as_it_is],
         facts=SimpleNamespace(step_ns=2_000_000),
-        fixes=FixFacts({}, (1, 2), (1.0,), "train.py:3"),
+        fixes=FixFacts({}, (1, 2), LOSSES, "train.py:3"),
         likeness=Likeness(True),
         workers=0,
         start_s=1.0,
-        make_ready=lambda deadline: None,
+        make_ready=lambda deadline: make_ready(),
     )
     found = try_fixes(base, starts, (fix,), time.monotonic() + 60, lambda what: None)
     assert len(base.instances) == 2
@@ -203,3 +306,95 @@ def test_one_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_may_not_start_any_more_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     found = tried(monkeypatch, warm=raising(SpentError("started 29 times, as often as was said")))
     assert (found.gain, found.reason) == (Gain.LEFT, "started 29 times, as often as was said")
+
+
+def test_each_of_its_instances_must_apply_it_and_train_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = tried(monkeypatch, MEMORY, step_us=1000, second={"failures": {"x": "not there"}})
+    assert (found.gain, found.reason, found.is_final) == (Gain.FAILED, "not there", True)
+    found = tried(monkeypatch, MEMORY, step_us=1000, second={"batches": (1, 3)})
+    assert (found.gain, found.same) == (Gain.FASTER, False)
+
+
+def test_what_fails_while_it_is_measured_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tried(monkeypatch, MEMORY, step_us=1000, second={"later": {"x": "no longer"}})
+    assert (found.gain, found.reason) == (Gain.FAILED, "no longer")
+
+
+def test_one_that_was_started_anew_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = [GoneError("exit code 0")]
+
+    def block() -> None:
+        if left:
+            raise left.pop()
+
+    # The third one with the fix is the one that replaces the first.
+    found = tried(monkeypatch, MEMORY, 1.0, step_us=1000, block=block)
+    assert found.same is True
+    left.append(GoneError("exit code 0"))
+    kinds = iter(((1, 2), (1, 2), (1, 3)))
+    original = Made.launch
+
+    def launch(starts: Made, order: Any, name: str) -> Any:
+        made = original(starts, order, name)
+        made.batches = next(kinds) if order.settings else made.batches
+        return made
+
+    monkeypatch.setattr(Made, "launch", launch)
+    found = tried(monkeypatch, MEMORY, 1.0, step_us=1000, block=block)
+    assert found.same is False
+
+
+def test_the_end_of_the_program_as_it_is_is_not_blamed_on_a_fix(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = raising(GoneError("exit code 1: port 29500 in use"))
+    words = "the program as it is ended (exit code 1: port 29500 in use)"
+    found = tried(monkeypatch, make_ready=gone)
+    assert (found.gain, found.reason) == (Gain.LEFT, words)
+    original = Made.launch
+
+    def launch(starts: Made, order: Any, name: str) -> Any:
+        made = original(starts, order, name)
+        made.block = made.block if order.settings else gone
+        return made
+
+    monkeypatch.setattr(Made, "launch", launch)
+    found = tried(monkeypatch, base_block=gone, lasts_s=5.0)
+    assert (found.gain, found.reason) == (Gain.LEFT, words)
+    assert not found.is_final
+
+
+def test_a_hang_of_the_program_as_it_is_is_not_blamed_on_a_fix(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = tried(monkeypatch, base_block=raising(LateError()))
+    assert found.gain is Gain.LEFT
+    assert (found.reason or "").startswith("no block of the program as it is ended within")
+
+
+def test_what_is_taken_once_is_part_of_no_step_and_won_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = tried(monkeypatch, MEMORY, step_us=1000, once_s=3.0)
+    assert found.speedup is not None
+    assert found.speedup.value == pytest.approx(2.0, rel=0.01)
+    assert (found.once_s, found.pays_after) == (3.0, 3000)  # at 1 ms a step
+    assert tried(monkeypatch, MEMORY, step_us=3000, once_s=3.0).pays_after is None
+
+
+def test_nothing_is_started_for_a_trial_that_has_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(trial, "Instance", lambda launch: started.append(launch))
+    base: Any = SimpleNamespace(
+        start_s=10.0,
+        make_ready=lambda deadline: None,
+        instances=[],
+        fixes=FixFacts({}, (1, 2), LOSSES, "train.py:3"),
+    )
+    starts: Any = Made()
+    late = time.monotonic() + 15.0
+    found = try_fixes(base, starts, (BF16,), late, lambda what: None)
+    assert (found.trial.gain, found.trial.reason) == (Gain.LEFT, "the budget was spent")
+    assert started == []
