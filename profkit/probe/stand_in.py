@@ -93,6 +93,8 @@ class StandIn:
         return self._profkit_target.__module__
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_profkit_"):  # a signal's handler has interrupted its making
+            raise AttributeError(name)
         return getattr(self._profkit_target, name)
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from profkit.probe.part_finder import find_parts
 from profkit.probe.part_times import PartTimes, are_in_place
+from profkit.probe.stand_in import StandIn
 from profkit.schema.loader import PartKind
 
 
@@ -165,6 +166,14 @@ def test_what_stands_in_for_a_function_passes_for_it() -> None:
         with pytest.raises(AttributeError, match="'function' object has no attribute"):
             seen.unheard_of()
     assert not hasattr(double, "mark")
+
+
+def test_one_that_is_only_half_made_can_be_looked_at() -> None:
+    """As is done with all arguments of a function in which a signal's handler raised."""
+    half = StandIn.__new__(StandIn)
+    assert not isinstance(half, tuple)
+    with pytest.raises(AttributeError):
+        half.anything()
 
 
 def test_a_partial_function_says_what_it_is_given() -> None:
