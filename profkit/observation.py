@@ -179,9 +179,7 @@ class Observation:
 
     def _look_into_loaders(self) -> None:
         try:
-            directory = loader_directory(self.path)
-            directory.mkdir()
-            self._anatomy = LoaderAnatomy(str(directory.absolute()))
+            self._anatomy = LoaderAnatomy(str(loader_directory(self.path).absolute()))
             self._anatomy.install(self.hooks)
             self.hooks.number_of = self._anatomy.number_of
         except Exception as error:  # a torch unlike the known ones, or no such directory

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..interruption import pass_on
 from ..schema.loader import UNKNOWN
 from .core_waits import thread_waited_ns
 from .part_finder import find_parts
-from .part_times import PartTimes
+from .part_times import PartTimes, are_in_place
 
 Fetch = Callable[[Any, Any], Any]
 Row = tuple[int, ...]
@@ -27,22 +28,75 @@ COLD_TIMES = 8
 measured on MNIST where the calibration said 0.4."""
 FIRST_DETAILED = 1
 """The first batch of all pays for imports and cold caches."""
-FIRST_EVERY = 4
-MOST_BETWEEN = 64
-"""Batches of which one has its parts timed."""
+LEAST_EVERY = 4
+"""Batches of which one has its parts timed: most are to be undisturbed."""
+MOST_EVERY = 64
+"""The same where timing is dear, among the first batches."""
+DETAILS = 256
+"""After so many, each batch whose parts are timed is followed by the more others: details grow
+with the logarithm of batches, 20 times these in a billion."""
 LEAST_ASKED_NS = 3_000_000
 """Batches that are made sooner are not asked about waits for a core: that takes 12 µs."""
+NEVER = 1 << 62
 _TIMER = "_profkit_timer"
+
+
+class Spacing:
+    """Which of a loader's batches have their parts timed, where one worker or the loop makes them.
+
+    It goes on from one epoch to the next: those of many loaders are shorter than what lies between
+    two such batches.
+
+    Args:
+        made: batches before.
+
+    Attributes:
+        made: batches so far.
+        due: number of the next one whose parts are to be timed.
+        look_due: from which one on parts may be looked for, where they are not known yet.
+    """
+
+    __slots__ = ("due", "look_due", "made")
+
+    def __init__(self, made: int = 0) -> None:
+        every = max(LEAST_EVERY, made // DETAILS)
+        self.made = made
+        self.due = FIRST_DETAILED + every * max(0, -((FIRST_DETAILED - made) // every))
+        self.look_due = 0
+
+    def looked(self, looking_ns: int, batch_ns: int) -> None:
+        """Parts were looked for in the batch before."""
+        self.look_due = self.made + _batches_for(looking_ns / max(1, batch_ns))
+
+    def timed(self, timing_ns: int, batch_ns: int, any_called: bool) -> None:
+        """Parts were timed in the batch before.
+
+        Args:
+            timing_ns: that this is thought to have added.
+            batch_ns: that the batch took, with it.
+            any_called: whether there was anything to time.
+        """
+        share = COLD_TIMES * timing_ns / max(1, batch_ns - timing_ns)
+        every = _batches_for(share) if any_called else MOST_EVERY
+        self.due = self.made - 1 + max(LEAST_EVERY, every, self.made // DETAILS)
+
+
+def _batches_for(share: float) -> int:
+    """Among how many batches a cost may come once that is this share of one."""
+    return min(MOST_EVERY, int(-(-share // COST_SHARE)))
 
 
 class BatchTimer:
     """Times the batches of one fetcher, which lives for one epoch.
 
     It belongs to its fetcher and knows it not, so that all of it goes when the iterator does.
+    Nothing that goes wrong in here reaches whoever wants the batch.
 
     Args:
         dataset: whose samples they are.
         done: told each batch that was made, its row, and its parts where they were timed.
+        spacing: of the batches whose parts are timed.
+        tell: takes what could not be timed, in words.
         now: monotonic clock in ns.
         cpu: what this thread has computed, in ns.
         waited: how long it waited for a core; raises OSError where that is not known.
@@ -52,18 +106,23 @@ class BatchTimer:
         self,
         dataset: object,
         done: Callable[[Any, Row, Detail | None], None],
+        spacing: Spacing,
+        tell: Callable[[str], None],
         now: Callable[[], int] = time.perf_counter_ns,
         cpu: Callable[[], int] = time.thread_time_ns,
         waited: Callable[[], int] = thread_waited_ns,
     ) -> None:
         self._dataset = dataset
-        self._done = done
+        self._done, self._tell = done, tell
+        self._spacing = spacing
         self._now, self._cpu, self._waited = now, cpu, waited
         self._parts: PartTimes | None = None
-        self._made = 0
-        self._every = FIRST_EVERY
+        self._timing: PartTimes | None = None
+        self._looks = True
+        self._looking_ns: int | None = None
         self._last_ns = 0
         self._collate_ns = self._in_collate_ns = 0
+        self._samples = UNKNOWN
         self._asks = True
 
     def make(self, fetch: Fetch, fetcher: Any, index: Any) -> Any:
@@ -74,38 +133,52 @@ class BatchTimer:
             fetcher: gets samples and collates them.
             index: of the samples.
         """
-        parts = self._due_parts()
-        self._collate_ns = self._in_collate_ns = 0
-        waited = self._ask() if self._last_ns >= LEAST_ASKED_NS else UNKNOWN
+        spacing = self._spacing
         detail: Detail | None = None
-        if parts is not None:
-            parts.begin()
-        cpu = self._cpu()
-        start = self._now()
         try:
+            if spacing.made >= spacing.due and self._looks:
+                self._begin_parts()
+            self._collate_ns = self._in_collate_ns = 0
+            self._samples = UNKNOWN
+            waited = self._ask() if self._last_ns >= LEAST_ASKED_NS else UNKNOWN
+            cpu = self._cpu()
+            start = self._now()
             batch = fetch(fetcher, index)
             end = self._now()
             cpu = self._cpu() - cpu
         finally:
-            if parts is not None:
-                detail = self._end(parts)
+            if self._timing is not None:
+                detail = self._end_parts()
         if waited != UNKNOWN and (after := self._ask()) != UNKNOWN:
             waited = after - waited
-        self._made += 1
+        spacing.made += 1
         self._last_ns = end - start
         if detail is not None:
-            self._space(detail["timing_ns"], end - start)
-        samples = len(index) if isinstance(index, (list, tuple)) else UNKNOWN
+            self._space(detail, end - start)
+        samples = self._samples
+        if samples == UNKNOWN and isinstance(index, (list, tuple)):
+            samples = len(index)
         row = (start, end, cpu, waited, self._collate_ns, samples, int(detail is not None))
-        self._done(batch, row, detail)
+        try:
+            self._done(batch, row, detail)
+        except Exception as error:  # whatever it is, the batch must come through
+            pass_on(error)
+            self._tell(f"what a batch cost its producer was not recorded: {error!r}")
         return batch
 
-    def timed(self, collate: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """The function that puts samples together, timed."""
+    def timed(self, collate: Callable[[Any], Any], *, counts: bool) -> Callable[[Any], Any]:
+        """The function that puts samples together, timed.
+
+        Args:
+            collate: it.
+            counts: whether what it gets is one thing for each sample.
+        """
         now = self._now
 
         def timed_collate(samples: Any) -> Any:
-            parts = self._parts
+            if counts and type(samples) is list:
+                self._samples = len(samples)
+            parts = self._timing
             before = 0 if parts is None else parts.taken_ns
             began = now()
             try:
@@ -117,16 +190,44 @@ class BatchTimer:
 
         return timed_collate
 
-    def _due_parts(self) -> PartTimes | None:
-        """What times the next batch's parts, if they are to be."""
-        if self._made < FIRST_DETAILED or (self._made - FIRST_DETAILED) % self._every:
-            return None
-        if self._parts is None:
-            self._parts = PartTimes(find_parts(self._dataset), self._now)
-        return self._parts
+    def _begin_parts(self) -> None:
+        """Have the parts of the next batch timed, if that can be."""
+        try:
+            self._put_in_place()
+        except Exception as error:  # a dataset may hold anything
+            self._give_up(error)
 
-    def _end(self, parts: PartTimes) -> Detail:
-        times, timing_ns = parts.end()
+    def _put_in_place(self) -> None:
+        if are_in_place():
+            return  # the turn of another thread, or of a loader around this one
+        spacing, parts = self._spacing, self._parts
+        is_new = parts is None
+        if parts is None:
+            if spacing.made < spacing.look_due:
+                spacing.due = spacing.look_due
+                return
+            began = self._now()
+            parts = self._parts = PartTimes(find_parts(self._dataset), self._now)
+            self._looking_ns = self._now() - began
+        if not len(parts):
+            self._looks = False
+            spacing.due = spacing.look_due = spacing.made + MOST_EVERY
+            return
+        self._timing = parts  # first, so that they are taken away whatever happens
+        if not parts.begin():
+            self._timing = None
+            if parts.is_stale:
+                self._parts = None
+                self._looks = not is_new
+
+    def _end_parts(self) -> Detail | None:
+        parts, self._timing = self._timing, None
+        assert parts is not None
+        try:
+            times, timing_ns = parts.end()
+        except Exception as error:
+            self._give_up(error)
+            return None
         return {
             "parts": [
                 {"kind": one.kind.value, "name": one.name, "total_ns": one.total_ns}
@@ -137,10 +238,17 @@ class BatchTimer:
             "in_collate_ns": self._in_collate_ns,
         }
 
-    def _space(self, timing_ns: int, batch_ns: int) -> None:
-        """How many batches have one among them whose parts are timed."""
-        share = COLD_TIMES * timing_ns / max(1, batch_ns - timing_ns)
-        self._every = max(1, min(MOST_BETWEEN, -int(-share // COST_SHARE)))
+    def _space(self, detail: Detail, batch_ns: int) -> None:
+        self._spacing.timed(detail["timing_ns"], batch_ns, bool(detail["parts"]))
+        if self._looking_ns is not None:
+            self._spacing.looked(self._looking_ns, batch_ns)
+            self._looking_ns = None
+
+    def _give_up(self, error: Exception) -> None:
+        pass_on(error)
+        self._looks = False
+        self._parts = None
+        self._tell(f"the parts of batches were not timed: {error!r}")
 
     def _ask(self) -> int:
         if not self._asks:
@@ -154,7 +262,7 @@ class BatchTimer:
 
 def attach(fetcher: Any, timer: BatchTimer) -> None:
     """Have a fetcher's batches timed, where its class is hooked by `timed_fetch`."""
-    fetcher.collate_fn = timer.timed(fetcher.collate_fn)
+    fetcher.collate_fn = timer.timed(fetcher.collate_fn, counts=bool(fetcher.auto_collation))
     setattr(fetcher, _TIMER, timer)
 
 

@@ -11,6 +11,7 @@ import time
 import weakref
 from _thread import get_ident
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -25,10 +26,11 @@ from ..store.batches import (
     ITERATORS,
     PRODUCED,
     Appender,
+    end_all,
     lines_file,
     rows_file,
 )
-from .batch_timer import BatchTimer, Detail, Row, attach, timed_fetch
+from .batch_timer import BatchTimer, Detail, Row, Spacing, attach, timed_fetch
 from .loader_worker import FETCHERS, WorkerOrder, WorkerStart
 from .replacements import Function, Replacements
 
@@ -37,6 +39,8 @@ MOST_LOADERS = 256
 _MOST_ARRIVALS = 4_096
 """Batches that have come and were not handed out yet, at most."""
 _SOURCE = "_profkit_source"
+_OWN = "main"
+"""In file names, the place of a worker's number."""
 _Arrivals = dict[int, tuple[int, int, int]]
 """By number: when a batch had come, and what receiving and pinning it took."""
 
@@ -45,7 +49,7 @@ class LoaderAnatomy:
     """Records what the batches of all DataLoaders cost.
 
     Args:
-        directory: for the files; there already.
+        directory: for the files; made for the first loader, in one that is there.
         now: monotonic clock in ns.
 
     Attributes:
@@ -58,22 +62,28 @@ class LoaderAnatomy:
         self._now = now
         self._owner = os.getpid()
         self._stopped = False
-        place = {"loader": "own", "epoch": 0, "worker": "main", "pid": self._owner}
+        self._has_directory = False
         join = os.path.join
-        made = join(directory, PRODUCED.format(**place))
+        made = join(directory, PRODUCED.format(worker=_OWN))
         # Written between steps, by `flush`.
         self._consumed = rows_file(join(directory, CONSUMED), len(fields(Consumed)))
         self._produced = rows_file(made, len(fields(Produced)))
-        self._details = lines_file(join(directory, DETAILS.format(**place)))
+        self._details = lines_file(join(directory, DETAILS.format(worker=_OWN)))
         self._iterators = lines_file(join(directory, ITERATORS))
         self._loaders: weakref.WeakKeyDictionary[Any, _Loader] = weakref.WeakKeyDictionary()
         self._count = 0
+        self._put_back: Callable[[], None] = lambda: None
         # By thread: whether it is pinning, and the batch that it has received last.
         self._pinning: set[int] = set()
         self._received: dict[int, tuple[_Arrivals, int]] = {}
 
     def install(self, hooks: Replacements) -> None:
-        """Put the hooks in place; they go away with the others."""
+        """Put the hooks in place; they go away with the others.
+
+        Args:
+            hooks: all that observes this program: loader workers go without.
+        """
+        self._put_back = hooks.put_back
         single = dataloader._SingleProcessDataLoaderIter
         several = dataloader._MultiProcessingDataLoaderIter
         for kind in FETCHERS:
@@ -103,6 +113,8 @@ class LoaderAnatomy:
         self._stopped = True
         for file in self._files:
             file.close()
+        if self._has_directory and os.getpid() == self._owner:
+            end_all(self._directory)
 
     @property
     def _files(self) -> tuple[Appender, ...]:
@@ -114,6 +126,7 @@ class LoaderAnatomy:
         @functools.wraps(original)
         def init(iterator: Any, loader: Any) -> None:
             began = self._now()
+            self._quietly(setattr, iterator, _SOURCE, None)
             original(iterator, loader)
             self._quietly(self._met_single, iterator, loader, began)
 
@@ -123,7 +136,7 @@ class LoaderAnatomy:
         known = self._meet(loader)
         if known is None:
             return
-        source = _Source(known.number, known.begin_epoch())
+        source = _Source(known, self._loaders)
         self._tell(iterator, source, None, began_ns)
 
         def done(batch: Any, row: Row, detail: Detail | None) -> None:
@@ -139,13 +152,15 @@ class LoaderAnatomy:
             self._arrived(source.arrivals, source.made, end, 0)
             source.made += 1
 
-        attach(iterator._dataset_fetcher, BatchTimer(iterator._dataset, done, self._now))
+        timer = BatchTimer(iterator._dataset, done, known.spacing, self._gap, self._now)
+        attach(iterator._dataset_fetcher, timer)
         setattr(iterator, _SOURCE, source)
 
     def _begin_workers(self, original: Function) -> Function:
         @functools.wraps(original)
         def init(iterator: Any, loader: Any) -> None:
             began = self._now()
+            self._quietly(setattr, iterator, _SOURCE, None)
             order = self._quietly(self._order, iterator, loader)
             if order is None:
                 original(iterator, loader)
@@ -163,12 +178,13 @@ class LoaderAnatomy:
         known = self._meet(loader)
         if known is None:
             return None
-        order = WorkerOrder(self._directory, known.number, known.epochs)
+        made = known.handed // max(1, loader.num_workers)
+        order = WorkerOrder(self._directory, known.number, known.epochs, made)
         this: Callable[[], Any] = weakref.ref(iterator)
         queue = lambda: this()._worker_result_queue  # noqa: E731
-        start = WorkerStart(order, loader.worker_init_fn, queue)
+        start = WorkerStart(order, loader.worker_init_fn, queue, self._put_back)
         loader.worker_init_fn = start
-        setattr(iterator, _SOURCE, _Source(known.number, known.begin_epoch()))
+        setattr(iterator, _SOURCE, _Source(known, self._loaders))
         return start
 
     def _met_workers(self, iterator: Any, loader: Any, began_ns: int) -> None:
@@ -180,7 +196,7 @@ class LoaderAnatomy:
     def _begin_anew(self, original: Function) -> Function:
         @functools.wraps(original)
         def reset(iterator: Any, loader: Any, first_iter: bool = False) -> None:
-            source = None if first_iter else iterator.__dict__.get(_SOURCE)
+            source = None if first_iter else self._source_of(iterator)
             if source is not None:
                 began = self._now()
                 self._quietly(self._begin_epoch, source, loader)
@@ -200,9 +216,32 @@ class LoaderAnatomy:
             return None
         known = self._loaders.get(loader)
         if known is None and self._count < MOST_LOADERS:
+            self._make_directory()
             known = self._loaders[loader] = _Loader(self._count)
             self._count += 1
+        elif known is None:
+            self._gap(
+                f"what batches cost their producer was recorded for the first {MOST_LOADERS} "
+                "DataLoaders only: the program made more"
+            )
         return known
+
+    def _make_directory(self) -> None:
+        if not self._has_directory:
+            with suppress(FileExistsError):
+                os.mkdir(self._directory)
+            self._has_directory = True
+
+    def _source_of(self, iterator: Any) -> "_Source | None":
+        found: _Source | None = iterator.__dict__.get(_SOURCE, _UNSEEN)
+        if found is None or found.seen_by is self._loaders:
+            return found
+        if not self._stopped:
+            self._gap(
+                "a DataLoader was being iterated, or had its workers, before the observation "
+                "began: what those batches cost their producer was not recorded"
+            )
+        return None
 
     def _tell(self, iterator: Any, source: "_Source", method: str | None, began_ns: int) -> None:
         workers = iterator._num_workers
@@ -227,12 +266,13 @@ class LoaderAnatomy:
 
         @functools.wraps(original)
         def next_data(iterator: Any) -> Any:
-            source = iterator.__dict__.get(_SOURCE)
+            source = self._source_of(iterator)
             if source is None or self._stopped:
                 return original(iterator)
             asked = now()
             batch = original(iterator)
             got = now()
+            source.loader.handed += 1
             number = source.last(iterator)
             times = source.arrivals.pop(number, (UNKNOWN, 0, 0))
             self._consumed.append((source.number, source.epoch, number, asked, got, *times))
@@ -242,7 +282,8 @@ class LoaderAnatomy:
 
     def _watch_queue(self, queue: Any, arrivals: _Arrivals) -> None:
         """Time what it takes to receive a batch, once it is there."""
-        receive, get, now = queue._recv_bytes, queue.get, self._now
+        receive, get, now = queue._recv_bytes, type(queue).get, self._now
+        this = weakref.ref(queue)  # else it would keep itself, and its pipes, beyond its iterator
         began_ns = 0
 
         def recv_bytes(*terms: Any) -> Any:
@@ -251,8 +292,9 @@ class LoaderAnatomy:
             return receive(*terms)
 
         def timed_get(*args: Any, **kwargs: Any) -> Any:
-            found = get(*args, **kwargs)
-            if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], int):
+            found = get(this(), *args, **kwargs)
+            is_batch = isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], int)
+            if is_batch and not self._stopped:
                 ended = now()
                 self._arrived(arrivals, found[0], ended, ended - began_ns)
             return found
@@ -293,18 +335,28 @@ class LoaderAnatomy:
             return act(*args)
         except Exception as error:  # a torch unlike the known ones must not stop a training
             pass_on(error)
-            gap = f"what batches cost their producer was not recorded: {error!r}"
-            if gap not in self.gaps:
-                self.gaps.append(gap)
+            self._gap(f"what batches cost their producer was not recorded: {error!r}")
             return None
+
+    def _gap(self, gap: str) -> None:
+        if gap not in self.gaps:
+            self.gaps.append(gap)
 
 
 class _Loader:
-    """A DataLoader that was iterated."""
+    """A DataLoader that was iterated.
+
+    Attributes:
+        epochs: how often.
+        handed: batches that it has handed out.
+        spacing: of those whose parts are timed, where the loop makes them.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.epochs = 0
+        self.handed = 0
+        self.spacing = Spacing()
 
     def begin_epoch(self) -> int:
         """The number of an epoch that begins."""
@@ -316,13 +368,15 @@ class _Source:
     """An iterator, and which of its batches have come.
 
     Args:
-        number: of its loader.
-        epoch: that it is in.
+        loader: that it is of; an epoch of it begins.
+        seen_by: what tells one observation from another.
     """
 
-    def __init__(self, number: int, epoch: int) -> None:
-        self.number = number
-        self.epoch = epoch
+    def __init__(self, loader: _Loader, seen_by: object) -> None:
+        self.seen_by = seen_by
+        self.loader = loader
+        self.number = loader.number
+        self.epoch = loader.begin_epoch()
         self.made = 0
         self.arrivals: _Arrivals = {}
 
@@ -331,6 +385,9 @@ class _Source:
         if not iterator._num_workers:
             return self.made - 1
         return int(iterator._rcvd_idx) - 1 if _in_order(iterator) else UNKNOWN
+
+
+_UNSEEN: Any = _Source(_Loader(UNKNOWN), None)
 
 
 def _in_order(iterator: Any) -> bool:

@@ -19,10 +19,13 @@ class Replacements:
         original = getattr(owner, name, None)
         if original is None:
             return
+        self.put(owner, name, wrap(original))
+
+    def put(self, owner: Any, name: str, wrapper: Any) -> None:
+        """Put something in place of an attribute, whatever is there."""
         kept = owner.__dict__.get(name, _MISSING)
-        wrapper = wrap(original)
-        setattr(owner, name, wrapper)
         self._undo.append((owner, name, wrapper, kept))
+        setattr(owner, name, wrapper)
 
     def follow(self, base: type, name: str, wrap: Callable[[Function], Any]) -> None:
         """Replace a method in each class below `base` that has its own, in those to come too."""

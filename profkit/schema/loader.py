@@ -160,6 +160,17 @@ class WorkerBirth:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerGap:
+    """What a loader worker could not record.
+
+    Attributes:
+        gap: in words.
+    """
+
+    gap: str
+
+
+@dataclass(frozen=True, slots=True)
 class IteratorFacts:
     """How a loader was set when it was iterated.
 

@@ -17,10 +17,13 @@ from ..interruption import pass_on
 
 LOADER = "loader"
 """Directory below the run directory."""
-PRODUCED = "produced-{loader}-{epoch}-{worker}.{pid}.rows"
+PRODUCED = "produced-{worker}.rows"
+"""One for each number of a worker: most live for an epoch only."""
 CONSUMED = "consumed.rows"
-DETAILS = "details-{loader}-{epoch}-{worker}.{pid}.jsonl"
+DETAILS = "details-{worker}.jsonl"
 ITERATORS = "iterators.jsonl"
+ENDED = "ended"
+"""There once nothing more is to be recorded: workers may outlive the observation."""
 MOST_BYTES = 256 << 20
 """Of one file: 2.5 million batches; later ones are not recorded."""
 PERIOD_NS = 250_000_000
@@ -32,11 +35,13 @@ class Appender:
     """Gathers things, and appends them to a file now and then.
 
     Adding one is all that the timed code pays. A file that cannot be written is given up without
-    a word: what is missing shows in reading.
+    a word: what is missing shows in reading. Several processes may append to one: what each
+    writes at a time stays together.
 
     Args:
-        path: in a directory that is there.
+        path: in a directory that is there by then.
         pack: a thing as bytes.
+        unit: bytes that each thing takes; 1 where that differs.
         now: monotonic clock in ns.
     """
 
@@ -44,10 +49,12 @@ class Appender:
         self,
         path: str,
         pack: Callable[[Any], bytes],
+        unit: int = 1,
         now: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self._path = path
         self._pack = pack
+        self._unit = unit
         self._now = now
         self._owner = os.getpid()
         self._file: int | None = None
@@ -63,10 +70,12 @@ class Appender:
         if len(self._waiting) >= _MOST_WAITING:
             self.flush()
 
-    def tick(self, now_ns: int) -> None:
-        """Write what waits, if it is time for that."""
-        if now_ns >= self._due_ns:
+    def tick(self, now_ns: int) -> bool:
+        """Write what waits, if it is time for that; whether it was."""
+        is_due = now_ns >= self._due_ns
+        if is_due:
             self.flush()
+        return is_due
 
     def flush(self) -> None:
         """Write what waits."""
@@ -92,13 +101,23 @@ class Appender:
 
     def _write(self, content: bytes) -> None:
         if self._file is None:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-            self._file = os.open(self._path, flags, 0o644)
+            self._file = self._open(self._path)
         written = os.write(self._file, content)
         self._written += written
         # Behind half a row nothing could be read.
         if written < len(content) or self._written > MOST_BYTES:
             self._give_up()
+
+    def _open(self, path: str) -> int:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        file = os.open(path, flags, 0o644)
+        self._written = os.fstat(file).st_size
+        # A process before this one may have been killed in the middle of writing.
+        if self._written % self._unit and path == self._path:
+            os.close(file)
+            stem, end = os.path.splitext(path)
+            return self._open(f"{stem}.{self._owner}{end}")
+        return file
 
     def _give_up(self) -> None:
         self._given_up = True
@@ -110,17 +129,29 @@ class Appender:
 
 def rows_file(path: str, width: int) -> Appender:
     """A file of rows of so many integers each."""
-    packed = struct.Struct(f"<{width}q").pack
+    row_format = struct.Struct(f"<{width}q")
+    packed = row_format.pack
 
     def pack(row: Sequence[int]) -> bytes:
         return packed(*row)
 
-    return Appender(path, pack)
+    return Appender(path, pack, row_format.size)
 
 
 def lines_file(path: str) -> Appender:
     """A file of JSON, a line for each thing."""
     return Appender(path, lambda content: json.dumps(content).encode() + b"\n")
+
+
+def end_all(directory: str) -> None:
+    """Tell those that still append to files of a run's loaders that it is over."""
+    with suppress(OSError):
+        os.close(os.open(os.path.join(directory, ENDED), os.O_WRONLY | os.O_CREAT, 0o644))
+
+
+def is_over(directory: str) -> bool:
+    """Whether `end_all` was called, or there is no such directory any more."""
+    return os.path.exists(os.path.join(directory, ENDED)) or not os.path.isdir(directory)
 
 
 def loader_directory(run: Path) -> Path:

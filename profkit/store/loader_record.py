@@ -15,6 +15,7 @@ from ..schema.loader import (
     Produced,
     Table,
     WorkerBirth,
+    WorkerGap,
     columns,
 )
 from .batches import CONSUMED, ITERATORS, loader_directory
@@ -38,6 +39,7 @@ def read_loader_record(run: Path) -> LoaderRecord | None:
     iterators = _all(_lines([directory / ITERATORS], gaps), "began_ns", IteratorFacts, gaps)
     if not iterators:
         return None
+    gaps += dict.fromkeys(one.gap for one in _all(lines, "gap", WorkerGap, gaps))
     return LoaderRecord(
         iterators=tuple(iterators),
         births=tuple(births),

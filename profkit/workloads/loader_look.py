@@ -20,9 +20,7 @@ class LoaderLook:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self._hooks = Replacements()
-        directory = loader_directory(recorder.path)
-        directory.mkdir()
-        self._anatomy = LoaderAnatomy(str(directory.absolute()))
+        self._anatomy = LoaderAnatomy(str(loader_directory(recorder.path).absolute()))
         self._anatomy.install(self._hooks)
         self.flush = self._anatomy.flush
 

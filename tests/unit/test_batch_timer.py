@@ -9,7 +9,15 @@ from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset
 
 from conftest import FakeTime
-from profkit.probe.batch_timer import LEAST_ASKED_NS, BatchTimer, attach, timed_fetch
+from profkit.probe.batch_timer import (
+    DETAILS,
+    LEAST_ASKED_NS,
+    MOST_EVERY,
+    BatchTimer,
+    Spacing,
+    attach,
+    timed_fetch,
+)
 from profkit.probe.part_finder import find_parts
 from profkit.probe.part_times import PartTimes
 from profkit.schema.loader import UNKNOWN, PartKind
@@ -66,10 +74,26 @@ def collate(samples: Any) -> Any:
     return samples
 
 
+def timer_of(
+    dataset: Any, done: Any, spacing: Spacing | None = None, **settings: Any
+) -> BatchTimer:
+    """On the fake time."""
+    tell = settings.pop("tell", pytest.fail)
+    waited = settings.pop("waited", lambda: 0)
+    return BatchTimer(dataset, done, spacing or Spacing(), tell, TIME, TIME, waited)
+
+
 class Watch:
     """The batches of a loader that the loop makes itself, timed."""
 
-    def __init__(self, dataset: Any, collate_fn: Any = collate) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        collate_fn: Any = collate,
+        spacing: Spacing | None = None,
+        **loading: Any,
+    ) -> None:
+        self.gaps: list[str] = []
         self.rows: list[dict[str, int]] = []
         self.details: list[Any] = []
         self.batches: list[Any] = []
@@ -79,10 +103,10 @@ class Watch:
             self.rows.append(dict(zip(names, row, strict=True)))
             self.details.append(detail)
 
-        loader = DataLoader(dataset, batch_size=2, collate_fn=collate_fn)
+        loader = DataLoader(dataset, **({"batch_size": 2} | loading), collate_fn=collate_fn)
         iterator = iter(loader)
         fetcher = iterator._dataset_fetcher  # type: ignore[attr-defined]
-        attach(fetcher, BatchTimer(dataset, done, TIME, TIME, lambda: 0))
+        attach(fetcher, timer_of(dataset, done, spacing, tell=self.gaps.append))
         fetch = timed_fetch(type(fetcher).fetch)
         fetcher.fetch = functools.partial(fetch, fetcher)
         self.batches = list(iterator)
@@ -183,8 +207,8 @@ def test_what_is_called_to_collate_is_no_part_of_fetching() -> None:
 def test_one_batch_in_a_few_has_its_parts_timed() -> None:
     detailed = [row["detailed"] for row in Watch(Items(Scale())).rows]
     assert detailed[:2] == [0, 1]
-    # On a time that timing does not move it costs nothing.
-    assert detailed == [0, 1, 1, 1, 1, 1]
+    # On a time that timing does not move it costs nothing; still most are left alone.
+    assert detailed == [0, 1, 0, 0, 0, 1]
 
 
 def test_afterwards_everything_is_as_it_was() -> None:
@@ -201,11 +225,10 @@ def test_an_exception_comes_through_and_leaves_no_wrapper() -> None:
         raise ValueError("bad sample")
 
     dataset = Items(fails)
-    timer = BatchTimer(dataset, lambda *made: None, TIME, TIME, lambda: 0)
+    timer = timer_of(dataset, lambda *made: None, Spacing(1))
     iterator = iter(DataLoader(dataset, batch_size=2))
     fetcher = iterator._dataset_fetcher  # type: ignore[attr-defined]
     attach(fetcher, timer)
-    timer._made = 1
     with pytest.raises(ValueError, match="bad sample"):
         timer.make(type(fetcher).fetch, fetcher, [0, 1])
     assert dataset.transform is fails
@@ -235,7 +258,7 @@ def test_waits_for_a_core_are_asked_for_where_batches_take_long() -> None:
 
     rows: list[Any] = []
     dataset = Slow()
-    timer = BatchTimer(dataset, lambda *made: rows.append(made[1]), TIME, TIME, waited.__next__)
+    timer = timer_of(dataset, lambda *made: rows.append(made[1]), waited=waited.__next__)
     fetcher = iter(DataLoader(dataset))._dataset_fetcher  # type: ignore[attr-defined]
     for _ in range(3):
         timer.make(type(fetcher).fetch, fetcher, [0])
@@ -262,11 +285,132 @@ def test_the_dearer_timing_is_the_fewer_batches_have_their_parts_timed(
 ) -> None:
     """Timing that would alone take 1 % of a batch takes 8 % of it, and 0.5 % on average may go."""
     detailed: list[int] = []
-    fetcher = iter(DataLoader(Items(), collate_fn=collate))._dataset_fetcher  # type: ignore[attr-defined]
-    timer = BatchTimer(Items(), lambda _, row, __: detailed.append(row[-1]), TIME, TIME, lambda: 0)
-    batch = GET + COLLATE
+    dataset = Items(shift)
+    fetcher = iter(DataLoader(dataset, collate_fn=collate))._dataset_fetcher  # type: ignore[attr-defined]
+    timer = timer_of(dataset, lambda _, row, __: detailed.append(row[-1]))
+    batch = GET + SHIFT + COLLATE
     # What is timed lies within the batch: 1 of 101 parts.
-    monkeypatch.setattr(PartTimes, "end", lambda self: ((), batch / 101))
+    end = PartTimes.end
+    monkeypatch.setattr(PartTimes, "end", lambda self: (end(self)[0], batch / 101))
     for _ in range(40):
         timer.make(type(fetcher).fetch, fetcher, [0])
     assert [i for i, timed in enumerate(detailed) if timed] == [1, 17, 33]
+
+
+def test_where_nothing_is_to_be_timed_batches_are_left_alone() -> None:
+    spacing = Spacing(10 * MOST_EVERY + 1)
+    rows: list[Any] = []
+    fetcher = iter(DataLoader(Items(), collate_fn=collate))._dataset_fetcher  # type: ignore[attr-defined]
+    timer = timer_of(Items(), lambda *made: rows.append(made[1:]), spacing)
+    for _ in range(3 * MOST_EVERY):
+        timer.make(type(fetcher).fetch, fetcher, [0])
+    # Whatever decodes is looked at where a library is loaded, but then it is never called.
+    assert all(row[-1] == 0 or not detail["parts"] for row, detail in rows)
+    assert sum(row[-1] for row, _ in rows) <= 3
+
+
+@pytest.mark.parametrize("made", [0, 1, 2, 5, 100, 5 * DETAILS, 1_000 * DETAILS])
+def test_a_new_worker_goes_on_where_those_before_it_stopped(made: int) -> None:
+    spacing = Spacing(made)
+    assert made <= spacing.due <= made + max(4, made // DETAILS)
+    assert spacing.due % max(4, made // DETAILS) == 1
+
+
+def test_details_grow_with_the_logarithm_of_batches() -> None:
+    spacing, count = Spacing(), 0
+    for _ in range(1 << 20):
+        spacing.made += 1
+        if spacing.made > spacing.due:
+            count += 1
+            spacing.timed(0, 1, True)
+    assert DETAILS < count < 10 * DETAILS
+
+
+def test_epochs_of_one_batch_have_theirs_timed_too() -> None:
+    spacing = Spacing()
+    detailed = [
+        row["detailed"]
+        for _ in range(6)
+        for row in Watch(Subset(Items(shift), [0, 1]), collate, spacing).rows
+    ]
+    assert detailed == [0, 1, 0, 0, 0, 1]
+
+
+def test_looking_for_parts_is_paid_for_by_batches_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It took as long as 5 % of a batch, and 0.5 % on average may go."""
+    batch = 2 * (GET + SHIFT) + COLLATE
+
+    def dear(dataset: Any) -> Any:
+        TIME.pass_ns(2 * batch)
+        return find_parts(dataset)
+
+    monkeypatch.setattr("profkit.probe.batch_timer.find_parts", dear)
+    spacing = Spacing()
+    dataset = Subset(Items(shift), [0, 1])
+    detailed = [row["detailed"] for _ in range(80) for row in Watch(dataset, collate, spacing).rows]
+    assert [i for i, timed in enumerate(detailed) if timed] == [1, 1 + MOST_EVERY + 1]
+
+
+def test_the_last_batch_of_a_stream_holds_what_it_holds() -> None:
+    watch = Watch(Stream(shift), batch_size=5)
+    assert [row["samples"] for row in watch.rows] == [5, 5, 2]
+
+
+def test_what_is_no_batch_of_samples_says_nothing_of_their_number() -> None:
+    assert {row["samples"] for row in Watch(Items(), batch_size=None).rows} == {UNKNOWN}
+
+
+class Settings:
+    """Answers to any name, but not at once."""
+
+    def __init__(self) -> None:
+        self.__dict__["known"] = {"a": 1}
+        self.__dict__["asked"] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return self.known[name]
+
+
+def test_looking_runs_no_code_of_the_programs() -> None:
+    class Configured(Items):
+        def __init__(self) -> None:
+            super().__init__(shift)
+            self.settings = Settings()
+
+    dataset = Configured()
+    watch = Watch(dataset)
+    assert watch.parts(1) == {"shift": (2 * SHIFT, 2)}
+    assert dataset.settings.asked == []
+    assert watch.gaps == []
+
+
+@pytest.mark.parametrize("fails", ["begin", "end"])
+def test_what_goes_wrong_with_parts_reaches_no_training(
+    fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = getattr(PartTimes, fails)
+
+    def broken(self: Any) -> Any:
+        whole(self)
+        raise RuntimeError("unheard of")
+
+    monkeypatch.setattr(PartTimes, fails, broken)
+    dataset = Items(shift)
+    watch = Watch(dataset)
+    assert watch.batches == [[2 * i, 2 * i + 1] for i in range(6)]
+    assert watch.gaps == ["the parts of batches were not timed: RuntimeError('unheard of')"]
+    assert dataset.transform is shift
+    monkeypatch.undo()
+    assert Watch(dataset).parts(1), "and the next one may"
+
+
+def test_what_goes_wrong_with_telling_reaches_no_training() -> None:
+    def broken(*made: Any) -> None:
+        raise OSError("no space")
+
+    gaps: list[str] = []
+    fetcher = iter(DataLoader(Items(), collate_fn=collate))._dataset_fetcher  # type: ignore[attr-defined]
+    timer = timer_of(Items(), broken, tell=gaps.append)
+    assert timer.make(type(fetcher).fetch, fetcher, [3]) == [3]
+    assert gaps == ["what a batch cost its producer was not recorded: OSError('no space')"]

@@ -1,13 +1,16 @@
 """Looking into loaders in the main process: what is recorded, and that it can be taken away."""
 
+import gc
+import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, TensorDataset, dataloader
+from torch.utils.data import DataLoader, Dataset, TensorDataset, dataloader
 from torch.utils.data._utils import fetch, pin_memory
 
 from profkit.probe.loader_anatomy import LoaderAnatomy
@@ -27,10 +30,8 @@ OWNERS: list[Any] = [
 
 @pytest.fixture
 def looking(tmp_path: Path) -> Iterator[LoaderAnatomy]:
-    directory = tmp_path / "loader"
-    directory.mkdir()
     hooks = Replacements()
-    anatomy = LoaderAnatomy(str(directory))
+    anatomy = LoaderAnatomy(str(tmp_path / "loader"))
     anatomy.install(hooks)
     yield anatomy
     hooks.put_back()
@@ -39,6 +40,22 @@ def looking(tmp_path: Path) -> Iterator[LoaderAnatomy]:
 
 def numbers(**settings: Any) -> DataLoader[Any]:
     return DataLoader(TensorDataset(torch.arange(12.0)), batch_size=3, **settings)
+
+
+def double(x: Any) -> Any:
+    return 2 * x
+
+
+class Doubling(Dataset[Any]):
+    def __init__(self) -> None:
+        self.data = torch.arange(16.0)
+        self.transform = double
+
+    def __len__(self) -> int:
+        return 16
+
+    def __getitem__(self, i: int) -> Any:
+        return self.transform(self.data[i])
 
 
 def test_taking_it_away_leaves_torch_as_it_was(tmp_path: Path) -> None:
@@ -99,7 +116,7 @@ def test_after_its_end_nothing_is_told(looking: LoaderAnatomy, tmp_path: Path) -
 
 def test_a_place_that_is_gone_stops_no_loader(tmp_path: Path) -> None:
     hooks = Replacements()
-    anatomy = LoaderAnatomy(str(tmp_path / "never"))
+    anatomy = LoaderAnatomy(str(tmp_path / "never" / "loader"))
     anatomy.install(hooks)
     assert len(list(numbers())) == 4
     anatomy.flush()
@@ -107,6 +124,8 @@ def test_a_place_that_is_gone_stops_no_loader(tmp_path: Path) -> None:
     anatomy.stop()
     hooks.put_back()
     assert read_loader_record(tmp_path / "never") is None
+    assert not (tmp_path / "never").exists()
+    assert any("FileNotFoundError" in gap for gap in anatomy.gaps)
 
 
 def test_a_file_that_ends_in_the_middle_of_a_row_is_read_up_to_there(
@@ -158,3 +177,93 @@ def test_pinning_is_timed_once_for_all_that_a_batch_holds(
     assert len(source.arrivals) == 2
     hooks.put_back()
     anatomy.stop()
+
+
+def test_without_a_loader_there_is_no_directory(looking: LoaderAnatomy, tmp_path: Path) -> None:
+    looking.flush()
+    looking.stop()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_more_loaders_than_are_recorded_are_said(
+    looking: LoaderAnatomy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("profkit.probe.loader_anatomy.MOST_LOADERS", 2)
+    for _ in range(2):
+        list(numbers())
+    assert looking.gaps == []
+    for _ in range(3):
+        list(numbers())
+    assert looking.gaps == [
+        "what batches cost their producer was recorded for the first 2 DataLoaders only: the "
+        "program made more"
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loader_from_before_is_said(tmp_path: Path, workers: int) -> None:
+    """Also one that another observation has seen begin."""
+    for seen in (False, True):
+        loader = numbers(num_workers=workers, persistent_workers=workers > 0)
+        hooks, before, anatomy = Replacements(), Replacements(), None
+        if seen:
+            LoaderAnatomy(str(tmp_path / "before")).install(before)
+        running = iter(loader)
+        next(running)
+        before.put_back()
+        path = tmp_path / f"{seen}"
+        path.mkdir()
+        anatomy = LoaderAnatomy(str(path / "loader"))
+        anatomy.install(hooks)
+        assert len(list(running)) == 3
+        again = len(list(loader))
+        hooks.put_back()
+        anatomy.stop()
+        assert again == 4
+        (gap,) = anatomy.gaps
+        assert "before the observation began" in gap
+        found = read_loader_record(path)
+        assert (found is None) == (workers > 0), "its workers know nothing of this observation"
+        assert found is None or len(found.consumed) == 4
+
+
+def test_a_queue_goes_with_its_iterator(looking: LoaderAnatomy) -> None:
+    """And so do its pipes."""
+    gc.disable()
+    try:
+        iterator = iter(numbers(num_workers=1))
+        queue = weakref.ref(iterator._worker_result_queue)  # type: ignore[attr-defined]
+        assert len(list(iterator)) == 4
+        del iterator
+        assert queue() is None
+    finally:
+        gc.enable()
+
+
+def test_data_goes_with_its_dataset(looking: LoaderAnatomy) -> None:
+    def one(**settings: Any) -> Any:
+        dataset = Doubling()
+        assert len(list(DataLoader(dataset, batch_size=4, **settings))) == 4
+        return weakref.ref(dataset.data)
+
+    gc.disable()
+    try:
+        assert [one()() is None, one(num_workers=1)() is None] == [True, True]
+    finally:
+        gc.enable()
+
+
+def test_threads_may_iterate_one_dataset(looking: LoaderAnatomy) -> None:
+    dataset = Doubling()
+
+    def go() -> None:
+        for _ in range(6):
+            list(DataLoader(dataset, batch_size=2))
+
+    threads = [threading.Thread(target=go) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert dataset.transform is double
+    assert looking.gaps == []
