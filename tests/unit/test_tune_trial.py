@@ -180,8 +180,8 @@ class MadeUp:
 
     def run_block(self, steps: int, deadline: float) -> Any:
         self.launch.block()
-        taken = np.array([self.launch.step_us * 1000] * 21)
-        return make_steps({Stage.FORWARD: taken}, 21), 0
+        gap_us = self.launch.gap_us
+        return steps_of(self.launch.step_us, gap_us=gap_us, every=1), 0
 
     def ask_fixes(self, deadline: float) -> FixFacts:
         found: FixFacts = self.facts.fixes
@@ -204,6 +204,7 @@ class Made:
         self.started += 1
         about: dict[str, Any] = {
             "step_us": 2000,
+            "gap_us": 0,
             "failures": {},
             "batches": (1, 2),
             "warm": lambda: None,
@@ -267,6 +268,13 @@ def test_a_fix_that_halves_the_step_is_proven(monkeypatch: pytest.MonkeyPatch) -
     assert found.speedup is not None
     assert found.speedup.value == pytest.approx(2.0, rel=0.01)
     assert found.is_proven
+
+
+def test_what_lies_between_its_steps_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tried(monkeypatch, step_us=1000, gap_us=1500)
+    assert found.speedup is not None
+    assert found.speedup.value == pytest.approx(0.8, rel=0.01)
+    assert found.gain is Gain.SLOWER
 
 
 def test_other_batches_are_measured_and_not_proven(monkeypatch: pytest.MonkeyPatch) -> None:
