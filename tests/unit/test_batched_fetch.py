@@ -170,6 +170,6 @@ def test_workers_that_are_spawned_are_left_alone() -> None:
     try:
         loader: Any = DataLoader(TensorDataset(X), **loading)  # type: ignore[arg-type]
         with pytest.raises(NotSameError, match="forked"):
-            applied._fetch_in_batches(loader)
+            applied._loaders._fetch_in_batches(loader)
     finally:
         hooks.put_back()
