@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import Subset
 
 from ..interruption import pass_on
-from .memory_data import NotSameError, equal, length_of, refuse_chance
+from .memory_data import NotSameError, equal, length_of, refuse_chance, without_chance
 
 _CHECKED = 16
 """Samples of each batch that is fetched both ways beforehand."""
@@ -40,9 +40,10 @@ class BatchedFetch:
             raise NotSameError("the dataset fetches whole batches already")
         self._dataset = dataset
         self._spec: Any = None
-        refuse_chance(self._given, count)
-        for rows in _samples(count):
-            self._check(rows, collate)
+        with without_chance():
+            refuse_chance(self._given, count)
+            for rows in _samples(count):
+                self._check(rows, collate)
 
     def fetch(self, index: Sequence[int]) -> Any:
         """The batch of these samples."""

@@ -6,9 +6,11 @@ them together must not depend on which ones they are.
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 from torch.utils.data import IterableDataset
@@ -49,9 +51,10 @@ class MemoryData:
         self._spec: Any = None
         self._collate = collate
         count = length_of(dataset)
-        refuse_chance(dataset, count)
-        self._decode(dataset, count, most_bytes, deadline)
-        self._check(dataset, count)
+        with without_chance():
+            refuse_chance(dataset, count)
+            self._decode(dataset, count, most_bytes, deadline)
+            self._check(dataset, count)
 
     @property
     def size_bytes(self) -> int:
@@ -117,6 +120,25 @@ def length_of(dataset: Any) -> int:
     return count
 
 
+@contextmanager
+def without_chance() -> Iterator[None]:
+    """See that nothing draws from a random stream; leave them all as they were.
+
+    Raises:
+        NotSameError: something did.
+    """
+    before = _chance()
+    try:
+        yield
+        if not equal(_chance(), before):
+            raise NotSameError(
+                "samples, or the way that they are put together, are drawn by chance: a random "
+                "transform"
+            )
+    finally:
+        _restore(before)
+
+
 def refuse_chance(dataset: Any, count: int) -> None:
     """See that samples do not depend on chance.
 
@@ -126,7 +148,7 @@ def refuse_chance(dataset: Any, count: int) -> None:
     rows = range(0, count, max(1, count // PROBED))
     before = _chance()
     first = [dataset[i] for i in rows]
-    if _chance() != before:
+    if not equal(_chance(), before):
         raise NotSameError("its samples are drawn by chance: a random transform")
     if not all(equal(one, dataset[i]) for one, i in zip(first, rows, strict=True)):
         raise NotSameError("a sample differs each time that it is fetched")
@@ -134,11 +156,13 @@ def refuse_chance(dataset: Any, count: int) -> None:
 
 def _chance() -> tuple[Any, ...]:
     """The state of all random streams that a transform may draw from."""
-    import numpy as np
+    return torch.get_rng_state(), random.getstate(), np.random.get_state()
 
-    state = np.random.get_state()
-    numbers = (state[1].tobytes(), state[2:]) if isinstance(state, tuple) else state
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), numbers
+
+def _restore(state: tuple[Any, ...]) -> None:
+    torch.set_rng_state(state[0])
+    random.setstate(state[1])
+    np.random.set_state(state[2])
 
 
 def equal(one: Any, other: Any) -> bool:
@@ -153,8 +177,10 @@ def equal(one: Any, other: Any) -> bool:
 def _same(one: Any, other: Any) -> bool:
     if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
     try:
         return bool(one == other)
-    except Exception as error:  # arrays, or whatever compares in its own way
+    except Exception as error:  # whatever compares in its own way
         pass_on(error)
         return bool(repr(one) == repr(other))

@@ -116,6 +116,18 @@ def test_what_cannot_be_fetched_in_batches_says_why(dataset: Any, reason: str) -
         BatchedFetch(dataset, default_collate)
 
 
+def flip(samples: list[Any]) -> Any:
+    """Draws, though nothing comes of it here."""
+    return default_collate(samples[:: 1 if float(torch.rand(())) < 2 else -1])
+
+
+def test_a_way_to_put_samples_together_that_is_drawn_by_chance_is_refused() -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(NotSameError, match="put together, are drawn by chance"):
+        BatchedFetch(TensorDataset(X, Y), flip)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_no_random_number_is_drawn() -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].tobytes()  # type: ignore[union-attr,index]
     BatchedFetch(TensorDataset(X, Y), default_collate)

@@ -1,18 +1,20 @@
 """Fixes, applied to small trainings in this process: what changes, and what must not."""
 
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from profkit.probe.fixes import AppliedFixes
-from profkit.probe.memory_data import MemoryData, NotSameError
+from profkit.probe.memory_data import MemoryData, NotSameError, equal
 from profkit.probe.replacements import Replacements
 from profkit.probe.sameness import checksum
 from profkit.schema.fix import ALL_LOADERS, Fix, FixFacts, FixOrder, Knob, Same
@@ -148,6 +150,59 @@ def test_what_cannot_be_kept_in_memory_says_why(dataset: Any, reason: str) -> No
     collate = torch.utils.data.default_collate
     with pytest.raises(NotSameError, match=reason):
         MemoryData(dataset, collate, most_bytes=1 << 30, deadline=float("inf"))
+
+
+class Rarely(Squares):
+    """Augments one of its samples, which probing misses."""
+
+    def __len__(self) -> int:
+        return 1000
+
+    def __getitem__(self, i: int) -> Any:
+        x = torch.full((3,), float(i))
+        return x + random.random() if i == 101 else x
+
+
+class Certain(Rarely):
+    def __getitem__(self, i: int) -> Any:
+        return torch.full((3,), float(i))
+
+
+def flip(samples: list[Any]) -> Any:
+    """Draws, though nothing comes of it here."""
+    whole = torch.utils.data.default_collate(samples)
+    return whole.flip(1) if float(torch.rand(())) > 2 else whole
+
+
+class Stirring(Squares):
+    """Sets a random stream that others draw from."""
+
+    def __getitem__(self, i: int) -> Any:
+        np.random.seed(i)
+        return super().__getitem__(i)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "collate"),
+    [
+        (Rarely(), torch.utils.data.default_collate),
+        (Certain(), flip),
+        (Stirring(), torch.utils.data.default_collate),
+    ],
+)
+def test_chance_is_seen_wherever_it_is_and_leaves_no_trace(dataset: Any, collate: Any) -> None:
+    streams = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    with pytest.raises(NotSameError, match="drawn by chance"):
+        MemoryData(dataset, collate, most_bytes=1 << 30, deadline=float("inf"))
+    assert equal((torch.get_rng_state(), random.getstate(), np.random.get_state()), streams)
+
+
+def test_long_arrays_are_compared_whole() -> None:
+    one = np.zeros(5000)
+    other = one.copy()
+    other[2500] = 1
+    assert equal((one, 1), (one.copy(), 1))
+    assert not equal((one, 1), (other, 1))
 
 
 def test_too_much_or_too_slow_is_refused() -> None:
