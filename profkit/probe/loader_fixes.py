@@ -15,14 +15,15 @@ from torch.utils.data._utils.fetch import _MapDatasetFetcher
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
 from ..interruption import pass_on
-from ..schema.fix import ALL_LOADERS, FixOrder, Knob
+from ..schema.fix import ALL_LOADERS, TOGETHER, FixOrder, Knob
 from .batched_fetch import BatchedFetch
+from .environment import free_memory
 from .memory_data import MemoryData, NotSameError
 from .replacements import Function, Replacements
 
 _OWN = ("torch.", "profkit.")
 _MEMORY_SHARE = 0.3
-"""Of the memory that is free, what decoded data may take."""
+"""Of the memory that is free, what decoded data may take, of all instances together."""
 DECODE_S = 60.0
 """How long decoding the data may take."""
 _ARGUMENTS = {
@@ -53,6 +54,7 @@ class LoaderFixes:
         self._numbered: list[str] = []
         self._sites: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self._kept: weakref.WeakKeyDictionary[Any, MemoryData] = weakref.WeakKeyDictionary()
+        self._most_bytes: int | None = None
         # By dataset and collate function, which are kept so that no other gets their number.
         self._batched: dict[tuple[int, int], tuple[BatchedFetch, Any, Any]] = {}
         self.notes: list[str] = []
@@ -175,14 +177,20 @@ class LoaderFixes:
         kept = self._kept.get(loader)
         if kept is None:
             began = time.monotonic()
-            most = int(_MEMORY_SHARE * _free_bytes())
-            kept = MemoryData(loader.dataset, loader.collate_fn, most, began + DECODE_S)
+            room = self._room_bytes()
+            kept = MemoryData(loader.dataset, loader.collate_fn, room, began + DECODE_S)
             self._kept[loader] = kept
             self.notes.append(
                 f"decoding the data once took {time.monotonic() - began:.1f} s; it takes "
                 f"{kept.size_bytes / 1e6:.0f} MB"
             )
         fetcher.fetch = kept.fetch
+
+    def _room_bytes(self) -> int:
+        """What one more loader may take; evaluation's may be made in the same place."""
+        if self._most_bytes is None:
+            self._most_bytes = int(_MEMORY_SHARE * free_memory() / TOGETHER)
+        return self._most_bytes - sum(kept.size_bytes for kept in self._kept.values())
 
 
 def _site(place: str) -> str:
@@ -208,9 +216,3 @@ def _start_method(loader: Any) -> str | None:
         multiprocessing.get_start_method() if context is None else context.get_start_method()
     )
     return method
-
-
-def _free_bytes() -> int:
-    import psutil
-
-    return int(psutil.virtual_memory().available)

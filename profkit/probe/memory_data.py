@@ -67,42 +67,60 @@ class MemoryData:
         return pytree.tree_unflatten([leaf[rows] for leaf in self._leaves], self._spec)
 
     def _decode(self, dataset: Any, count: int, most_bytes: int, deadline: float) -> None:
-        parts: list[list[torch.Tensor]] = []
         began = time.monotonic()
-        for start in range(0, count, CHUNK):
+        for rows in _chunks(count):
             now = time.monotonic()
             # Told as soon as it can be: half as long again may be noise.
-            needed = 0.0 if not start else (now - began) / start * (count - start) / 1.5
+            is_known = rows.start >= CHUNK
+            needed = (now - began) / rows.start * (count - rows.start) / 1.5 if is_known else 0.0
             if now + needed > deadline:
                 raise NotSameError(
-                    f"decoding the dataset takes too long: {start} of {count} samples in "
+                    f"decoding the dataset takes too long: {rows.start} of {count} samples in "
                     f"{now - began:.0f} s"
                 )
-            rows = range(start, min(count, start + CHUNK))
             leaves, spec = pytree.tree_flatten(self._collate([dataset[i] for i in rows]))
             if not leaves or not all(
                 isinstance(leaf, torch.Tensor) and leaf.ndim and leaf.shape[0] == len(rows)
                 for leaf in leaves
             ):
                 raise NotSameError("a batch is not made of tensors with a row for each sample")
-            shapes = [leaf.shape[1:] for leaf in leaves]
-            if parts and (spec != self._spec or shapes != [one.shape[1:] for one in parts[0]]):
+            if not rows.start:
+                self._make_room(leaves, spec, count, most_bytes)
+            elif spec != self._spec or _kinds(leaves) != _kinds(self._leaves):
                 raise NotSameError("batches differ in shape")
-            self._spec = spec
-            if not start:
-                each = sum(leaf.nbytes for leaf in leaves) / len(rows)
-                if each * count > most_bytes:
-                    raise NotSameError(
-                        f"decoded it takes {each * count / 1e9:.1f} GB, more than the "
-                        f"{most_bytes / 1e9:.1f} that are free for it"
-                    )
-            parts.append(leaves)
-        self._leaves = [torch.cat(column) for column in zip(*parts, strict=True)]
+            for whole, leaf in zip(self._leaves, leaves, strict=True):
+                whole[rows.start : rows.stop] = leaf
+
+    def _make_room(
+        self, leaves: list[torch.Tensor], spec: Any, count: int, most_bytes: int
+    ) -> None:
+        """Once, for all samples: parts that are put together later would take twice as much."""
+        needed = sum(leaf[0].nbytes for leaf in leaves) * count
+        if needed > most_bytes:
+            raise NotSameError(
+                f"decoded it takes {needed / 1e9:.1f} GB, more than the {most_bytes / 1e9:.1f} "
+                "that are free for it"
+            )
+        self._spec = spec
+        self._leaves = [leaf.new_empty((count, *leaf.shape[1:])) for leaf in leaves]
 
     def _check(self, dataset: Any, count: int) -> None:
         rows = [(7 * i * i + 3 * i) % count for i in range(PROBED)]
         if not equal(self.fetch(rows), self._collate([dataset[i] for i in rows])):
             raise NotSameError("slices of it differ from the batches that the loader makes")
+
+
+def _chunks(count: int) -> Iterator[range]:
+    """Rows that are decoded together: few at first, to see what they take."""
+    start, size = 0, PROBED
+    while start < count:
+        yield range(start, min(count, start + size))
+        start, size = start + size, CHUNK
+
+
+def _kinds(leaves: Sequence[torch.Tensor]) -> list[tuple[Any, ...]]:
+    """What rows of tensors must have in common."""
+    return [(leaf.dtype, leaf.device, *leaf.shape[1:]) for leaf in leaves]
 
 
 def length_of(dataset: Any) -> int:

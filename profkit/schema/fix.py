@@ -7,6 +7,9 @@ from typing import Any
 ALL_LOADERS = "*"
 """As the loader of a `FixOrder`: every DataLoader that the program makes, evaluation's too."""
 
+TOGETHER = 2
+"""Instances of a program that apply the same fix at the same time: they share the memory."""
+
 
 class Knob(Enum):
     """What a fix turns; two fixes that turn the same one exclude each other."""

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from profkit.probe import loader_fixes
 from profkit.probe.fixes import AppliedFixes
 from profkit.probe.memory_data import MemoryData, NotSameError, equal
 from profkit.probe.replacements import Replacements
@@ -121,6 +122,57 @@ def test_in_memory_nothing_is_decoded_again(make: Any) -> None:
         for _ in range(3):
             assert len(list(loader)) == 5
     assert Counted.calls == decoded
+
+
+@pytest.mark.parametrize(("free", "loaders"), [(9_000, 0), (13_400, 1), (20_000, 2)])
+def test_instances_and_loaders_of_one_place_share_the_memory(
+    make: Any, monkeypatch: pytest.MonkeyPatch, free: int, loaders: int
+) -> None:
+    monkeypatch.setattr(loader_fixes, "free_memory", lambda: free)
+    with fixed({Knob.DATA.value: None}) as applied:
+        made = [make(DataLoader, Squares(), batch_size=4) for _ in range(2)]  # 1440 bytes each
+        for loader in made:
+            assert len(list(loader)) == 5
+        facts = applied.facts(applied.number_of(made[0]))
+    assert len(facts.notes) == loaders
+    assert (facts.failures == {}) == (loaders == 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_decoding_takes_no_more_than_the_data_itself() -> None:
+    code = """
+import re, torch
+from pathlib import Path
+from torch.utils.data import default_collate
+from profkit.probe.memory_data import MemoryData
+
+class Rows(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8192
+    def __getitem__(self, i):
+        return torch.full((3000,), float(i))
+
+def most():
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+
+default_collate([Rows()[0]])
+before = most()
+kept = MemoryData(Rows(), default_collate, 1 << 30, float("inf"))
+assert torch.equal(kept.fetch([5000, 3])[:, 0], torch.tensor([5000.0, 3.0]))
+print((most() - before) / kept.size_bytes)
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert float(done.stdout) < 1.5
+
+
+def test_batches_of_another_kind_are_refused() -> None:
+    class Later(Squares):
+        def __getitem__(self, i: int) -> Any:
+            return torch.zeros(1, dtype=torch.float64 if i >= 16 else torch.float32)
+
+    with pytest.raises(NotSameError, match="differ in shape"):
+        MemoryData(Later(), torch.utils.data.default_collate, 1 << 30, float("inf"))
 
 
 class Drawn(Squares):

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from profkit.schema.fix import Fix, Knob, Same
+from profkit.schema.fix import TOGETHER, Fix, Knob, Same
+from profkit.verify.as_it_is import PAIRS
 from profkit.verify.catalogue import Ground, candidates
 from profkit.verify.promise import bound
 from tunings import ground
@@ -35,6 +36,10 @@ def test_each_fix_declares_what_it_is(here: Ground) -> None:
         # To the bit, or to a tolerance that is declared: never without one.
         assert (fix.tolerance > 0) == (fix.drift > 0) == (fix.same is not Same.BITS), fix.name
         assert bound(here, fix) >= 1
+
+
+def test_instances_that_share_the_memory_are_as_many_as_run() -> None:
+    assert TOGETHER == PAIRS
 
 
 def knobs(here: Ground) -> set[Knob]:
