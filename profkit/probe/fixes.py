@@ -3,27 +3,16 @@
 Each is put below the hooks that observe: what it does counts as part of the stage that it is in.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-
-from ..interruption import pass_on
-from ..schema.fix import FixFacts, FixOrder, Knob
+from ..schema.fix import FixFacts, FixOrder
+from .fix_outcomes import FixOutcomes
 from .loader_fixes import LoaderFixes
-from .model_fixes import ModelFixes, set_optimizer, set_to_none
-from .process_fixes import keep_freed_memory, set_cudnn, set_tf32, set_threads
+from .model_fixes import ModelFixes
+from .optimizer_fixes import OptimizerFixes
+from .process_fixes import ProcessFixes, flags_on
 from .replacements import Replacements
 from .sameness import Sameness
-
-_AT_ONCE: dict[Knob, Callable[[Replacements, Any, dict[str, str]], None]] = {
-    Knob.THREADS: set_threads,
-    Knob.OPTIMIZER: set_optimizer,
-    Knob.GRADIENTS: set_to_none,
-    Knob.HEAP: keep_freed_memory,
-    Knob.CUDNN: set_cudnn,
-    Knob.TF32: set_tf32,
-}
 
 
 class AppliedFixes:
@@ -35,29 +24,27 @@ class AppliedFixes:
 
     def __init__(self, order: FixOrder) -> None:
         self._order = order
-        self._failures: dict[str, str] = {}
+        self._outcomes = FixOutcomes(order.settings)
         self._same = Sameness(order.watched)
-        self._loaders = LoaderFixes(order, self._fail)
-        self._models = ModelFixes(order.settings, self._fail)
+        self._loaders = LoaderFixes(order, self._outcomes)
+        self._models = ModelFixes(order.settings, self._outcomes)
+        self._optimizers = OptimizerFixes(order.settings, self._outcomes)
+        self._process = ProcessFixes(order.settings, self._outcomes)
 
     def install(self, hooks: Replacements) -> None:
         """Put all of them in place; torch is imported, and the program did nothing yet."""
-        settings = self._order.settings
-        self._same.install(hooks)
-        self._loaders.install(hooks)
-        if self._models.is_needed:
-            hooks.replace(nn.Module, "__call__", self._models.call)
-        for knob, apply in _AT_ONCE.items():
-            if knob.value in settings:
-                try:
-                    apply(hooks, settings[knob.value], self._failures)
-                except Exception as error:  # then this fix is skipped, and says why
-                    pass_on(error)
-                    self._fail(knob, f"{type(error).__name__}: {error}")
+        for part in (self._same, self._loaders, self._models, self._optimizers, self._process):
+            part.install(hooks)
 
     def number_of(self, loader: Any) -> int | None:
         """A number for where a loader was made."""
         return self._loaders.number_of(loader)
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """By the name of the knob: why it is not applied, by now."""
+        self._process.look_again()
+        return self._outcomes.failures
 
     def facts(self, number: int | None) -> FixFacts:
         """What became of them.
@@ -66,12 +53,10 @@ class AppliedFixes:
             number: of the place where the loader that feeds the training was made.
         """
         return FixFacts(
-            failures=dict(self._failures),
+            failures=self.failures,
             batches=tuple(self._same.batches),
             losses=tuple(self._same.losses),
             loader=self._loaders.site_of(number),
             notes=tuple(self._loaders.notes),
+            already=tuple(name for name in flags_on() if name not in self._order.settings),
         )
-
-    def _fail(self, knob: Knob, reason: str) -> None:
-        self._failures.setdefault(knob.value, reason)

@@ -18,6 +18,7 @@ from ..interruption import pass_on
 from ..schema.fix import ALL_LOADERS, TOGETHER, FixOrder, Knob
 from .batched_fetch import BatchedFetch
 from .environment import free_memory
+from .fix_outcomes import FixOutcomes
 from .memory_data import MemoryData, NotSameError
 from .replacements import Function, Replacements
 
@@ -32,6 +33,7 @@ _ARGUMENTS = {
     Knob.PERSISTENT: "persistent_workers",
     Knob.PIN: "pin_memory",
 }
+_MISSING = object()
 
 
 class LoaderFixes:
@@ -39,16 +41,15 @@ class LoaderFixes:
 
     Args:
         order: what to apply.
-        fail: told what could not be applied, and why.
+        outcomes: told what came of them.
 
     Attributes:
         notes: sentences about what was done.
     """
 
-    def __init__(self, order: FixOrder, fail: Callable[[Knob, str], None]) -> None:
+    def __init__(self, order: FixOrder, outcomes: FixOutcomes) -> None:
         self._order = order
-        self._fail = fail
-        self._failed: set[Knob] = set()
+        self._outcomes = outcomes
         self._owner = os.getpid()
         self._place = os.getcwd()
         self._numbered: list[str] = []
@@ -86,17 +87,16 @@ class LoaderFixes:
         try:
             act(*args)
         except NotSameError as reason:
-            self._give_up(knob, str(reason))
+            self._outcomes.fail(knob, str(reason))
         except Exception as error:
             pass_on(error)
-            self._give_up(knob, f"{type(error).__name__}: {error}")
-
-    def _give_up(self, knob: Knob, reason: str) -> None:
-        self._failed.add(knob)
-        self._fail(knob, reason)
+            self._outcomes.fail(knob, f"{type(error).__name__}: {error}")
+        else:
+            self._outcomes.apply(knob)
 
     def _make_loader(self, original: Function) -> Function:
         known = inspect.signature(original)
+        usual = {name: one.default for name, one in known.parameters.items()}
 
         @functools.wraps(original)
         def init(loader: Any, *args: Any, **kwargs: Any) -> None:
@@ -107,7 +107,7 @@ class LoaderFixes:
                 except TypeError:  # the program's own mistake: the original will say so
                     pass
                 else:
-                    bound.arguments.update(self._changed(bound.arguments))
+                    bound.arguments.update(self._changed({**usual, **bound.arguments}))
                     args, kwargs = bound.args[1:], bound.kwargs
             original(loader, *args, **kwargs)
             self._sites[loader] = site
@@ -130,14 +130,25 @@ class LoaderFixes:
         }
         if Knob.DATA.value in settings:
             changes["num_workers"] = 0
-        workers = changes.get("num_workers", given.get("num_workers", 0))
-        if not workers:
+        if not changes.get("num_workers", given["num_workers"]):
             changes |= {"prefetch_factor": None, "persistent_workers": False, "timeout": 0}
             changes["multiprocessing_context"] = None
+        self._compare(given, changes)
         return changes
 
+    def _compare(self, given: dict[str, Any], changes: dict[str, Any]) -> None:
+        """Tell which arguments are others than the program's."""
+        for knob, name in _ARGUMENTS.items():
+            wanted = self._order.settings.get(knob.value, _MISSING)
+            if changes.get(name, _MISSING) != wanted or wanted is _MISSING:
+                continue  # nobody asked, or there are no workers that have it
+            if given[name] == wanted:
+                self._outcomes.pass_over(knob, f"{name} is {wanted} already")
+            else:
+                self._outcomes.apply(knob)
+
     def _fetch_in_batches(self, loader: Any) -> None:
-        if os.getpid() != self._owner or Knob.FETCH in self._failed:
+        if os.getpid() != self._owner or self._outcomes.has_failed(Knob.FETCH):
             return
         if not loader._auto_collation:
             raise NotSameError("the loader does not put samples together")
@@ -169,7 +180,7 @@ class LoaderFixes:
         return init
 
     def _keep_in_memory(self, iterator: Any, loader: Any) -> None:
-        if Knob.DATA in self._failed:
+        if self._outcomes.has_failed(Knob.DATA):
             return
         fetcher = iterator._dataset_fetcher
         if not loader._auto_collation:

@@ -1,9 +1,6 @@
-"""Fixes of the model and of what updates it: how they compute, not what."""
+"""Fixes of the model: how its modules compute, not what."""
 
-import functools
-import inspect
 import weakref
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +8,11 @@ from torch import nn
 
 from ..interruption import pass_on
 from ..schema.fix import Knob
+from .fix_outcomes import FixOutcomes
 from .replacements import Function, Replacements
+
+_ROWS = 4
+"""Dimensions of what a memory layout is for: samples, channels, height, width."""
 
 
 class ModelFixes:
@@ -19,23 +20,23 @@ class ModelFixes:
 
     Args:
         settings: see `FixOrder`.
-        fail: told what could not be applied, and why.
+        outcomes: told what came of them.
     """
 
-    def __init__(self, settings: dict[str, Any], fail: Callable[[Knob, str], None]) -> None:
+    def __init__(self, settings: dict[str, Any], outcomes: FixOutcomes) -> None:
         self._channels_last = Knob.LAYOUT.value in settings
         self._precision = settings.get(Knob.PRECISION.value)
         self._compiles = Knob.COMPILER.value in settings
-        self._fail = fail
+        self._outcomes = outcomes
         self._inside = False
         self._met: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
-    @property
-    def is_needed(self) -> bool:
-        """Whether there is anything to apply."""
-        return self._channels_last or self._compiles or self._precision is not None
+    def install(self, hooks: Replacements) -> None:
+        """Put them in place."""
+        if self._channels_last or self._compiles or self._precision is not None:
+            hooks.replace(nn.Module, "__call__", self._call)
 
-    def call(self, original: Function) -> Function:
+    def _call(self, original: Function) -> Function:
         """`Module.__call__`, for outermost modules that train."""
 
         def call(module: Any, *args: Any, **kwargs: Any) -> Any:
@@ -48,7 +49,7 @@ class ModelFixes:
                     self._prepare(module)
                 if self._channels_last:
                     args = tuple(_to_channels_last(one) for one in args)
-                if self._precision is None or not _has_parameters(module):
+                if self._precision is None or not self._can_cast(module):
                     return original(module, *args, **kwargs)
                 with torch.autocast(_device_of(module), torch.bfloat16):
                     found = original(module, *args, **kwargs)
@@ -58,77 +59,55 @@ class ModelFixes:
 
         return call
 
+    def _can_cast(self, module: nn.Module) -> bool:
+        if not _has_parameters(module):  # a loss
+            return False
+        if torch.is_autocast_enabled(_device_of(module)):
+            self._outcomes.pass_over(Knob.PRECISION, "autocast is on already")
+            return False
+        if all(one.dtype is torch.bfloat16 for one in module.parameters()):
+            self._outcomes.pass_over(Knob.PRECISION, "the model is in bf16 already")
+            return False
+        self._outcomes.apply(Knob.PRECISION)
+        return True
+
     def _prepare(self, module: nn.Module) -> None:
-        if self._channels_last and not any(one.ndim == 4 for one in module.parameters()):
-            if _has_parameters(module):  # a loss has none
-                self._fail(Knob.LAYOUT, "the model has no convolutions")
-        elif self._channels_last:
-            try:
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            except Exception as error:
-                pass_on(error)
-                self._channels_last = False
-                self._fail(Knob.LAYOUT, f"{type(error).__name__}: {error}")
-        if self._compiles and _has_parameters(module):
-            try:
-                module.compile()
-            except Exception as error:
-                pass_on(error)
-                self._fail(Knob.COMPILER, f"{type(error).__name__}: {error}")
+        if not _has_parameters(module):
+            return
+        if self._channels_last:
+            self._lay_out(module)
+        if self._compiles:
+            self._compile(module)
 
+    def _lay_out(self, module: nn.Module) -> None:
+        kernels = [one for one in module.parameters() if one.ndim == _ROWS]
+        if not kernels:
+            self._outcomes.pass_over(Knob.LAYOUT, "the model has no convolutions")
+            return
+        # Kernels of one pixel are so either way.
+        told = [one for one in kernels if not one.is_contiguous()]
+        if told and all(one.is_contiguous(memory_format=torch.channels_last) for one in kernels):
+            self._outcomes.pass_over(Knob.LAYOUT, "the model is channels_last already")
+            return
+        try:
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._outcomes.apply(Knob.LAYOUT)
+        except Exception as error:
+            pass_on(error)
+            self._channels_last = False
+            self._outcomes.fail(Knob.LAYOUT, f"{type(error).__name__}: {error}")
 
-def set_optimizer(hooks: Replacements, implementation: str, failures: dict[str, str]) -> None:
-    """Have optimizers use `fused` or `foreach` kernels where they have them."""
-    other = {"fused": "foreach", "foreach": "fused"}[implementation]
-    inside: list[Any] = []  # AdamW calls Adam's
-
-    def choose(original: Function) -> Function:
-        names = inspect.signature(original).parameters
-
-        @functools.wraps(original)
-        def init(optimizer: Any, *args: Any, **kwargs: Any) -> None:
-            if any(one is optimizer for one in inside):
-                original(optimizer, *args, **kwargs)
-                return
-            if implementation not in names:
-                reason = f"{type(optimizer).__name__} has no {implementation} implementation"
-                failures.setdefault(Knob.OPTIMIZER.value, reason)
-                original(optimizer, *args, **kwargs)
-                return
-            if kwargs.get(implementation):
-                reason = f"the optimizer is a {implementation} one already"
-                failures.setdefault(Knob.OPTIMIZER.value, reason)
-            excluded = {other: None} if other in names else {}
-            inside.append(optimizer)
-            try:
-                original(optimizer, *args, **{**kwargs, **excluded, implementation: True})
-            finally:
-                inside.pop()
-
-        return init
-
-    for kind in vars(torch.optim).values():
-        is_optimizer = isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
-        if is_optimizer and "__init__" in kind.__dict__:
-            hooks.replace(kind, "__init__", choose)
-
-
-def set_to_none(hooks: Replacements, _: Any, failures: dict[str, str]) -> None:
-    """Have gradients set to None where they are filled with zeros."""
-    # Until one is filled with zeros.
-    failures[Knob.GRADIENTS.value] = "gradients are set to None already"
-
-    def force(original: Function) -> Function:
-        @functools.wraps(original)
-        def zero_grad(optimizer: Any, set_to_none: bool = True) -> None:
-            if not set_to_none:
-                failures.pop(Knob.GRADIENTS.value, None)
-            original(optimizer, set_to_none=True)
-
-        return zero_grad
-
-    hooks.replace(torch.optim.Optimizer, "zero_grad", force)
-    hooks.replace(nn.Module, "zero_grad", force)
+    def _compile(self, module: nn.Module) -> None:
+        # The second is what `torch.compile(model)` gives.
+        if module._compiled_call_impl is not None or hasattr(module, "_orig_mod"):
+            self._outcomes.pass_over(Knob.COMPILER, "the model is compiled already")
+            return
+        try:
+            module.compile()
+            self._outcomes.apply(Knob.COMPILER)
+        except Exception as error:
+            pass_on(error)
+            self._outcomes.fail(Knob.COMPILER, f"{type(error).__name__}: {error}")
 
 
 def _has_parameters(module: nn.Module) -> bool:
@@ -140,7 +119,7 @@ def _device_of(module: nn.Module) -> str:
 
 
 def _to_channels_last(value: Any) -> Any:
-    if isinstance(value, torch.Tensor) and value.ndim == 4:
+    if isinstance(value, torch.Tensor) and value.ndim == _ROWS:
         return value.contiguous(memory_format=torch.channels_last)
     return value
 

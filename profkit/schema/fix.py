@@ -94,6 +94,7 @@ class FixFacts:
         losses: each watched loss; None for one that is no number.
         loader: where the training's DataLoader was made.
         notes: sentences, such as how long the data took to decode.
+        already: knobs that the program has turned by itself, by name.
     """
 
     failures: dict[str, str]
@@ -101,3 +102,4 @@ class FixFacts:
     losses: tuple[float | None, ...]
     loader: str | None
     notes: tuple[str, ...] = ()
+    already: tuple[str, ...] = ()

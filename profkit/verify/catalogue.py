@@ -45,7 +45,8 @@ def candidates(ground: Ground) -> tuple[Fix, ...]:
     found: list[Fix] = []
     for make in _MAKERS:
         found += make(ground)
-    return tuple(found)
+    already = () if ground.facts.fixes is None else ground.facts.fixes.already
+    return tuple(fix for fix in found if fix.knob.value not in already)
 
 
 def _data(ground: Ground) -> list[Fix]:

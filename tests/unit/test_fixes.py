@@ -344,6 +344,143 @@ def test_threads_stay_as_they_are_set() -> None:
         torch.set_num_threads(before)
 
 
+# What comes to nothing -------------------------------------------------------------------------
+
+
+class TwoParts(nn.Module):
+    """Encoder and head that are called one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Conv2d(1, 2, 3)
+        self.head = nn.Linear(2, 3)
+
+
+@pytest.mark.parametrize("order", [("encoder", "head"), ("head", "encoder")])
+def test_one_module_with_convolutions_is_enough_for_a_layout(order: tuple[str, ...]) -> None:
+    model = TwoParts()
+    given = {"encoder": torch.zeros(1, 1, 4, 4), "head": torch.zeros(1, 2)}
+    with fixed({Knob.LAYOUT.value: None}) as applied:
+        for name in order:
+            getattr(model, name)(given[name])
+        nn.Linear(2, 2).eval()(torch.zeros(1, 2))
+        assert applied.facts(None).failures == {}
+    with fixed({Knob.LAYOUT.value: None}) as applied:
+        model.head(given["head"])
+        (reason,) = applied.facts(None).failures.values()
+    assert reason == "the model has no convolutions"
+
+
+@pytest.mark.parametrize(
+    "knob",
+    [
+        Knob.DATA,
+        Knob.FETCH,
+        Knob.PERSISTENT,
+        Knob.PREFETCH,
+        Knob.LAYOUT,
+        Knob.PRECISION,
+        Knob.COMPILER,
+        Knob.OPTIMIZER,
+        Knob.GRADIENTS,
+    ],
+)
+def test_a_fix_that_met_nothing_it_applies_to_has_failed(make: Any, knob: Knob) -> None:
+    value = "fused" if knob is Knob.OPTIMIZER else 2
+    with fixed({knob.value: value}) as applied:
+        make(DataLoader, [1, 2, 3], batch_size=None if knob is Knob.FETCH else 1)
+        nn.MSELoss()(torch.zeros(2), torch.zeros(2))  # trains, and has no parameters
+        failures = applied.facts(None).failures
+    assert list(failures) == [knob.value]
+    if knob is not Knob.FETCH:
+        assert failures[knob.value] == "nothing that it applies to was seen"
+
+
+def run_model(model: nn.Module, *, is_cast: bool = False) -> None:
+    with torch.autocast("cpu", torch.bfloat16, enabled=is_cast):
+        model(torch.zeros(1, 3, 4, 4))
+
+
+def is_so_already(make: Any, knob: Knob) -> None:
+    """A program that has turned a knob by itself."""
+    if knob is Knob.PERSISTENT:
+        make(DataLoader, Squares(), num_workers=1, persistent_workers=True)
+    elif knob is Knob.PIN:
+        make(DataLoader, Squares(), pin_memory=True)
+    elif knob is Knob.LAYOUT:
+        run_model(nn.Conv2d(3, 2, 3).to(memory_format=torch.channels_last))  # type: ignore[call-overload]
+    elif knob is Knob.PRECISION:
+        run_model(nn.Conv2d(3, 2, 3), is_cast=True)
+    elif knob is Knob.COMPILER:
+        model = nn.Conv2d(3, 2, 3)
+        model._compiled_call_impl = model._call_impl  # what `compile` sets
+        run_model(model)
+    elif knob is Knob.OPTIMIZER:
+        torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1, fused=True)
+    else:
+        torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1).zero_grad()
+
+
+@pytest.mark.parametrize(
+    "knob",
+    [
+        Knob.PERSISTENT,
+        Knob.PIN,
+        Knob.LAYOUT,
+        Knob.PRECISION,
+        Knob.COMPILER,
+        Knob.OPTIMIZER,
+        Knob.GRADIENTS,
+    ],
+)
+def test_what_is_so_already_has_failed(make: Any, knob: Knob) -> None:
+    with fixed({knob.value: "fused" if knob is Knob.OPTIMIZER else True}) as applied:
+        is_so_already(make, knob)
+        failures = applied.facts(None).failures
+    assert list(failures) == [knob.value]
+    assert "already" in failures[knob.value]
+
+
+def test_one_loader_that_is_not_so_yet_is_enough(make: Any) -> None:
+    with fixed({Knob.PERSISTENT.value: True}) as applied:
+        make(DataLoader, Squares(), num_workers=1, persistent_workers=True)
+        make(DataLoader, Squares(), num_workers=1)
+        assert applied.facts(None).failures == {}
+
+
+@pytest.fixture
+def flags() -> Iterator[None]:
+    """Puts the flags of torch's backends back."""
+    cudnn, precision = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    before = cudnn.benchmark, cudnn.allow_tf32
+    yield
+    cudnn.benchmark, cudnn.allow_tf32 = before
+    torch.set_float32_matmul_precision(precision)
+
+
+@pytest.mark.usefixtures("flags")
+def test_a_flag_that_the_program_turns_off_has_failed() -> None:
+    settings = {Knob.CUDNN.value: True, Knob.TF32.value: True}
+    with fixed(settings) as applied:
+        assert applied.facts(None).failures == {}
+        torch.backends.cudnn.benchmark = False
+        assert applied.facts(None).failures == {
+            Knob.CUDNN.value: "the program turns torch.backends.cudnn.benchmark off"
+        }
+        torch.set_float32_matmul_precision("highest")
+        assert set(applied.failures) == set(settings)
+
+
+@pytest.mark.usefixtures("flags")
+def test_flags_that_the_program_turns_on_by_itself_are_told() -> None:
+    with fixed({}) as applied:
+        assert applied.facts(None).already == ()
+        torch.backends.cudnn.benchmark = True
+        assert applied.facts(None).already == (Knob.CUDNN.value,)
+        torch.set_float32_matmul_precision("high")
+        assert set(applied.facts(None).already) == {Knob.CUDNN.value, Knob.TF32.value}
+
+
 # Sameness
 
 

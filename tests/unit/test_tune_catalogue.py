@@ -72,6 +72,14 @@ def test_queues_are_for_workers_and_devices_for_gpus() -> None:
     assert Knob.THREADS not in knobs(GROUNDS[3])
 
 
+def test_what_the_program_turns_by_itself_is_no_fix() -> None:
+    here = GROUNDS[3]
+    assert here.facts.fixes is not None
+    flags = (Knob.CUDNN.value, Knob.TF32.value)
+    facts = replace(here.facts, fixes=replace(here.facts.fixes, already=flags))
+    assert knobs(replace(here, facts=facts)) == knobs(here) - {Knob.CUDNN, Knob.TF32}
+
+
 def test_where_batches_come_from_changes_no_bit() -> None:
     loading = {Knob.DATA, Knob.FETCH, Knob.WORKERS, Knob.PREFETCH, Knob.PERSISTENT, Knob.PIN}
     found: list[Fix] = [fix for here in GROUNDS for fix in candidates(here)]
