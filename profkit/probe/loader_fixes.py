@@ -195,6 +195,8 @@ class LoaderFixes:
                 f"decoding the data once took {time.monotonic() - began:.1f} s; it takes "
                 f"{kept.size_bytes / 1e6:.0f} MB"
             )
+        else:
+            kept.check_again(loader.dataset)
         fetcher.fetch = kept.fetch
 
     def _room_bytes(self) -> int:

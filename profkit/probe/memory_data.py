@@ -22,6 +22,12 @@ CHUNK = 512
 PROBED = 16
 """Samples that are fetched twice to see whether they depend on chance."""
 
+AGAIN_SHARE = 0.01
+"""Of all samples, how many are fetched again at the beginning of each later epoch."""
+
+_MOST_WRAPPED = 100
+"""Datasets within datasets that are looked at."""
+
 
 class NotSameError(Exception):
     """Why a dataset would not give the same batches in another way, in words."""
@@ -50,7 +56,9 @@ class MemoryData:
         self._leaves: list[torch.Tensor] = []
         self._spec: Any = None
         self._collate = collate
+        self._checks = 0
         count = length_of(dataset)
+        _refuse_epochs(dataset)
         with without_chance():
             refuse_chance(dataset, count)
             self._decode(dataset, count, most_bytes, deadline)
@@ -60,6 +68,23 @@ class MemoryData:
     def size_bytes(self) -> int:
         """Of the tensors."""
         return sum(leaf.nbytes for leaf in self._leaves)
+
+    def check_again(self, dataset: Any) -> None:
+        """See that the dataset still gives what is kept: another epoch may have begun.
+
+        The first time all `PROBED` samples; later a share of them, others each time, since it
+        takes time from what is measured.
+
+        Raises:
+            NotSameError: it does not.
+        """
+        count = len(self._leaves[0])
+        most = PROBED if not self._checks else max(1, min(PROBED, int(AGAIN_SHARE * count)))
+        self._checks += 1
+        rows = [(self._checks + i * count // most) % count for i in range(most)]
+        with without_chance():
+            if not equal(self.fetch(rows), self._collate([dataset[i] for i in rows])):
+                raise NotSameError("samples change from epoch to epoch")
 
     def fetch(self, index: Sequence[int]) -> Any:
         """The batch of these samples."""
@@ -136,6 +161,29 @@ def length_of(dataset: Any) -> int:
     if isinstance(dataset, IterableDataset):
         raise NotSameError("the dataset is a stream: its samples have no numbers")
     return count
+
+
+def _refuse_epochs(dataset: Any) -> None:
+    """See that samples do not depend on the epoch, as far as that can be told beforehand.
+
+    Raises:
+        NotSameError: they seem to; it is told an epoch, or is one that wraps such a dataset.
+    """
+    waiting = [dataset]
+    met: set[int] = set()
+    while waiting and len(met) < _MOST_WRAPPED:
+        one = waiting.pop()
+        met.add(id(one))
+        epoch = getattr(one, "epoch", None)
+        # Shared between processes, it has a value.
+        if hasattr(one, "set_epoch") or isinstance(getattr(epoch, "value", epoch), int):
+            raise NotSameError(
+                f"samples may change from epoch to epoch: {type(one).__name__} is told the epoch"
+            )
+        parts = getattr(one, "datasets", None)  # of a `ConcatDataset`
+        inner = [getattr(one, "dataset", None)]  # of a `Subset`
+        inner += parts if isinstance(parts, list | tuple) else []
+        waiting += [part for part in inner if part is not None and id(part) not in met]
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ def test_all_loaders_of_a_program_can_be_meant(make: Any) -> None:
     assert [loader.num_workers for loader in loaders] == [0, 2]
 
 
-def test_in_memory_nothing_is_decoded_again(make: Any) -> None:
+def test_in_memory_hardly_anything_is_decoded_again(make: Any) -> None:
     class Counted(Squares):
         calls = 0
 
@@ -118,10 +119,12 @@ def test_in_memory_nothing_is_decoded_again(make: Any) -> None:
 
     with fixed({Knob.DATA.value: None}):
         loader, _ = train(make, Counted(), steps=1)
-        decoded = Counted.calls
-        for _ in range(3):
+        asked = []
+        for _ in range(4):
+            before = Counted.calls
             assert len(list(loader)) == 5
-    assert Counted.calls == decoded
+            asked.append(Counted.calls - before)
+    assert asked == [16, 1, 1, 1]  # at first, and then a share of them
 
 
 @pytest.mark.parametrize(("free", "loaders"), [(9_000, 0), (13_400, 1), (20_000, 2)])
@@ -173,6 +176,65 @@ def test_batches_of_another_kind_are_refused() -> None:
 
     with pytest.raises(NotSameError, match="differ in shape"):
         MemoryData(Later(), torch.utils.data.default_collate, 1 << 30, float("inf"))
+
+
+class Epochs(Squares):
+    """Draws by epoch and number, not by a stream."""
+
+    stage = 0
+
+    def __getitem__(self, i: int) -> Any:
+        chance = torch.Generator().manual_seed(1000 * self.stage + i)
+        return torch.randn(1, 4, 4, generator=chance), i % 3
+
+
+class ToldBySetter(Squares):
+    def set_epoch(self, epoch: int) -> None:
+        pass
+
+
+class ToldByAttribute(Squares):
+    epoch = 0
+
+
+class ToldByMemory(Squares):
+    def __init__(self) -> None:
+        self.epoch = SimpleNamespace(value=0)
+
+
+class WrapsItself(Squares):
+    @property
+    def dataset(self) -> Any:
+        return self
+
+
+@pytest.mark.parametrize("kind", [ToldBySetter, ToldByAttribute, ToldByMemory])
+def test_a_dataset_that_is_told_the_epoch_is_not_kept(kind: Any) -> None:
+    inner = torch.utils.data.Subset(kind(), range(10))
+    for dataset in (kind(), inner, torch.utils.data.ConcatDataset([Squares(), inner])):
+        with pytest.raises(NotSameError, match=f"{kind.__name__} is told the epoch"):
+            MemoryData(dataset, torch.utils.data.default_collate, most_bytes=1 << 30, deadline=9e99)
+    MemoryData(WrapsItself(), torch.utils.data.default_collate, 1 << 30, 9e99)
+
+
+@pytest.mark.parametrize("epoch", [1, 2, 4])
+def test_samples_that_change_from_epoch_to_epoch_are_seen(make: Any, epoch: int) -> None:
+    dataset = Epochs()
+    with fixed({Knob.DATA.value: None}) as applied:
+        loader = make(DataLoader, dataset, batch_size=4)
+        for _ in range(epoch):
+            kept = list(loader)
+        assert applied.failures == {}
+        dataset.stage = 1
+        before = torch.get_rng_state()
+        DataLoader([0]).__iter__()  # draws a seed, as each iterator does
+        wanted = torch.get_rng_state()
+        torch.set_rng_state(before)
+        found = list(loader)
+        assert torch.equal(torch.get_rng_state(), wanted)
+        assert applied.failures == {Knob.DATA.value: "samples change from epoch to epoch"}
+    assert equal(found[0], torch.utils.data.default_collate([dataset[i] for i in range(4)]))
+    assert not equal(kept[0], found[0])
 
 
 class Drawn(Squares):
