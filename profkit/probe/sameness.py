@@ -1,7 +1,9 @@
 """Checksums of the first batches and the first losses of a training, to hold two runs together."""
 
+import functools
 import math
 import zlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,11 +21,13 @@ class Sameness:
 
     Attributes:
         batches: a checksum of each batch; loaders all together, in the order of requests.
-        losses: what `backward` was called on.
+        losses: what `backward` was called on, a tensor's or autograd's own; of several tensors,
+            their sum.
     """
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._inside = False
         self.batches: list[int] = []
         self.losses: list[float | None] = []
 
@@ -32,7 +36,10 @@ class Sameness:
         from torch.utils.data.dataloader import _BaseDataLoaderIter
 
         hooks.replace(_BaseDataLoaderIter, "__next__", self._next)
-        hooks.replace(torch.Tensor, "backward", self._backward)
+        # What both kinds of `backward` call; the compiler knows those by their identity.
+        engine = self._run(torch.autograd.graph._engine_run_backward)
+        for owner in (torch.autograd, torch.autograd.graph):
+            hooks.replace(owner, "_engine_run_backward", lambda _: engine)
 
     def _next(self, original: Function) -> Function:
         def fetch(iterator: Any) -> Any:
@@ -43,13 +50,23 @@ class Sameness:
 
         return fetch
 
-    def _backward(self, original: Function) -> Function:
-        def backward(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            if len(self.losses) < self._most:
-                self.losses.append(_number(tensor))
-            return original(tensor, *args, **kwargs)
+    def _run(self, original: Function) -> Function:
+        """The engine; `autograd.grad` calls it as well, and accumulates nothing."""
 
-        return backward
+        @functools.wraps(original)
+        def run(tensors: Any, *args: Any, **kwargs: Any) -> Any:
+            # A checkpoint calls it again, within and maybe from another thread.
+            if self._inside or not kwargs.get("accumulate_grad"):
+                return original(tensors, *args, **kwargs)
+            self._inside = True
+            try:
+                if len(self.losses) < self._most:
+                    self.losses.append(_number(tensors))
+                return original(tensors, *args, **kwargs)
+            finally:
+                self._inside = False
+
+        return run
 
 
 def _checked(batch: Any) -> int:
@@ -79,10 +96,10 @@ def checksum(batch: Any) -> int:
     return found
 
 
-def _number(tensor: torch.Tensor) -> float | None:
+def _number(tensors: Sequence[Any]) -> float | None:
     try:
-        value = float(tensor.detach())
-    except (RuntimeError, ValueError, TypeError) as error:  # no single number
+        value = sum(float(tensor.detach()) for tensor in tensors)
+    except (AttributeError, RuntimeError, ValueError, TypeError) as error:  # no single numbers
         pass_on(error)
         return None
     return value if math.isfinite(value) else None

@@ -3,7 +3,7 @@
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from profkit.probe import loader_fixes
 from profkit.probe.fixes import AppliedFixes
+from profkit.probe.hooks import Hooks
+from profkit.probe.loop_clock import LoopClock
 from profkit.probe.memory_data import MemoryData, NotSameError, equal
 from profkit.probe.replacements import Replacements
-from profkit.probe.sameness import checksum
+from profkit.probe.sameness import Sameness, checksum
 from profkit.schema.fix import ALL_LOADERS, Fix, FixFacts, FixOrder, Knob, Same
 from profkit.verify.equivalence import compare_bases, compare_fixed
 
@@ -585,6 +588,55 @@ def test_a_program_that_differs_from_run_to_run_cannot_be_verified() -> None:
     found = compare_bases(one, other)
     assert found.same is None
     assert "seed it" in (found.reason or "")
+
+
+def watched(act: Callable[[torch.Tensor], Any]) -> list[float | None]:
+    """The losses that are noted, with the hooks that observe above."""
+    clock = LoopClock(lambda steps, marks: None)
+    hooks = Hooks(clock)
+    same = Sameness(8)
+    same.install(hooks)
+    hooks.install()
+    try:
+        act(torch.full((3,), 2.0, requires_grad=True))
+    finally:
+        hooks.uninstall()
+        clock.stop()
+    return same.losses
+
+
+def through_checkpoint(x: torch.Tensor) -> None:
+    again = torch.utils.checkpoint.checkpoint(torch.square, x, use_reentrant=True)
+    again.sum().backward()
+
+
+class Plain(torch.Tensor):
+    """A subclass: torch calls it through `__torch_function__`."""
+
+
+@pytest.mark.parametrize(
+    ("act", "losses"),
+    [
+        (lambda x: x.sum().backward(), [6.0]),
+        (lambda x: torch.autograd.backward(x.sum()), [6.0]),
+        (lambda x: torch.autograd.backward([x.sum(), x.prod()]), [14.0]),
+        (lambda x: torch.autograd.backward(x, torch.ones(3)), [None]),
+        (lambda x: torch.autograd.grad(x.sum(), x), []),
+        (lambda x: x.sum().as_subclass(Plain).backward(), [6.0]),
+        (lambda x: torch.autograd.backward(x.sum().as_subclass(Plain)), [6.0]),
+        (through_checkpoint, [12.0]),
+    ],
+)
+def test_each_backward_is_noted_once(act: Any, losses: list[float | None]) -> None:
+    functions = torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad
+    assert watched(act) == losses
+    assert (torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad) == functions
+
+
+def test_watching_losses_leaves_what_the_compiler_knows_by_identity() -> None:
+    functions = torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad
+    with fixed({}):
+        assert (torch.Tensor.backward, torch.autograd.backward, torch.autograd.grad) == functions
 
 
 def test_equal_batches_have_one_checksum() -> None:
