@@ -58,5 +58,6 @@ class AppliedFixes:
             losses=tuple(self._same.losses),
             loader=self._loaders.site_of(number),
             notes=tuple(self._loaders.notes),
+            structure=self._same.structure,
             already=tuple(name for name in flags_on() if name not in self._order.settings),
         )

@@ -3,13 +3,14 @@
 import functools
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
 from ..interruption import pass_on
+from ..schema.fix import Structure
 from .replacements import Function, Replacements
 
 
@@ -23,6 +24,7 @@ class Sameness:
         batches: a checksum of each batch; loaders all together, in the order of requests.
         losses: what `backward` was called on, a tensor's or autograd's own; of several tensors,
             their sum.
+        structure: of the last batch before the first loss, which belongs to the training.
     """
 
     def __init__(self, most: int) -> None:
@@ -30,6 +32,7 @@ class Sameness:
         self._inside = False
         self.batches: list[int] = []
         self.losses: list[float | None] = []
+        self.structure: Structure | None = None
 
     def install(self, hooks: Replacements) -> None:
         """Note from now on."""
@@ -44,6 +47,8 @@ class Sameness:
     def _next(self, original: Function) -> Function:
         def fetch(iterator: Any) -> Any:
             batch = original(iterator)
+            if not self.losses:
+                self.structure = structure_of(batch)
             if len(self.batches) < self._most:
                 self.batches.append(_checked(batch))
             return batch
@@ -67,6 +72,21 @@ class Sameness:
                 self._inside = False
 
         return run
+
+
+def structure_of(batch: Any) -> Structure:
+    """How a batch holds its tensors."""
+    if isinstance(batch, torch.Tensor):
+        return Structure.TENSOR
+    if type(batch) in (list, tuple) and _are_tensors(batch):
+        return Structure.TUPLE
+    if type(batch) is dict and _are_tensors(batch.values()):
+        return Structure.DICT
+    return Structure.OTHER
+
+
+def _are_tensors(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, torch.Tensor) for value in values)
 
 
 def _checked(batch: Any) -> int:

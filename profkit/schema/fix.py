@@ -38,6 +38,18 @@ class Same(Enum):
     BATCHES = "batches to the bit, the first loss and the mean of the first ones to a tolerance"
 
 
+class Structure(Enum):
+    """How a batch holds its tensors."""
+
+    TENSOR = "tensor"
+    """It is one."""
+    TUPLE = "tuple"
+    """Tensors in a tuple or a list."""
+    DICT = "dict"
+    """Tensors by name."""
+    OTHER = "other"
+
+
 @dataclass(frozen=True, slots=True)
 class Fix:
     """One change.
@@ -95,6 +107,7 @@ class FixFacts:
         loader: where the training's DataLoader was made.
         notes: sentences, such as how long the data took to decode.
         already: knobs that the program has turned by itself, by name.
+        structure: of the batch that the first loss was computed of; None where no loader gave it.
     """
 
     failures: dict[str, str]
@@ -103,3 +116,4 @@ class FixFacts:
     loader: str | None
     notes: tuple[str, ...] = ()
     already: tuple[str, ...] = ()
+    structure: Structure | None = None

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ..schema.fix import Fix, Knob, Same
 from ..schema.paced import InstanceFacts
 from ..schema.stage import Stage
+from .recipes import batched_fetch, in_memory
 
 LOW_PRECISION, LOW_PRECISION_DRIFT = 0.02, 0.05
 """Of the loss where numbers have the 8 bits of bf16's mantissa, or the 11 of TF32's."""
@@ -52,16 +53,13 @@ def candidates(ground: Ground) -> tuple[Fix, ...]:
 def _data(ground: Ground) -> list[Fix]:
     if ground.workers is None:
         return []
+    fixes = ground.facts.fixes
     return [
         Fix(
             name="data in memory",
             knob=Knob.DATA,
-            helps="samples do not depend on chance, and all of them fit decoded",
-            recipe=(
-                "whole = collate_fn([dataset[i] for i in range(len(dataset))])  # once",
-                "for rows in batch_sampler:  # in place of the DataLoader's batches",
-                "    batch = [column[rows] for column in whole]",
-            ),
+            helps="samples depend neither on chance nor on the epoch, and all of them fit decoded",
+            recipe=in_memory(None if fixes is None else fixes.structure),
             source="the same batches, checked to the bit before and while it is measured",
         )
     ]
@@ -75,10 +73,7 @@ def _batched(ground: Ground) -> list[Fix]:
             name="batched fetch",
             knob=Knob.FETCH,
             helps="samples are cheap rows of tensors, and calling for each of them is what costs",
-            recipe=(
-                "sampler = BatchSampler(RandomSampler(dataset), batch_size, drop_last=False)",
-                "loader = DataLoader(dataset, sampler=sampler, batch_size=None)",
-            ),
+            recipe=batched_fetch(),
             source="torch.utils.data, loading non-batched data: dataset[[...]] is a whole batch",
         )
     ]
@@ -138,7 +133,7 @@ def _pinned(ground: Ground) -> list[Fix]:
             knob=Knob.PIN,
             value=True,
             helps="copies to the device take long",
-            recipe=("DataLoader(..., pin_memory=True)", "x = x.to(device, non_blocking=True)"),
+            recipe=("DataLoader(..., pin_memory=True)",),
             source="torch.utils.data.DataLoader",
         )
     ]

@@ -22,7 +22,7 @@ from profkit.probe.loop_clock import LoopClock
 from profkit.probe.memory_data import MemoryData, NotSameError, equal
 from profkit.probe.replacements import Replacements
 from profkit.probe.sameness import Sameness, checksum
-from profkit.schema.fix import ALL_LOADERS, Fix, FixFacts, FixOrder, Knob, Same
+from profkit.schema.fix import ALL_LOADERS, Fix, FixFacts, FixOrder, Knob, Same, Structure
 from profkit.verify.equivalence import compare_bases, compare_fixed
 
 SITE = "fixes_site.py"
@@ -86,6 +86,14 @@ def test_without_any_the_training_is_watched(make: Any) -> None:
     assert one == other
     assert one.loader == f"{SITE}:2"
     assert compare_bases(one, other).same is True
+
+
+def test_the_structure_told_is_that_of_the_training_batches(make: Any) -> None:
+    with fixed({}) as applied:
+        list(DataLoader([torch.zeros(1)], batch_size=1))  # of an evaluation before it
+        loader, _ = train(make, Squares())
+        list(DataLoader([torch.zeros(1)], batch_size=1))
+        assert applied.facts(applied.number_of(loader)).structure is Structure.TUPLE
 
 
 def test_in_memory_the_batches_are_the_same_to_the_bit(make: Any) -> None:
