@@ -116,6 +116,18 @@ def test_what_cannot_be_fetched_in_batches_says_why(dataset: Any, reason: str) -
         BatchedFetch(dataset, default_collate)
 
 
+def named(samples: list[Any]) -> Any:
+    """Gives what the dataset itself has no names for."""
+    whole = default_collate(samples)
+    return {"x": whole[0], "y": whole[1]}
+
+
+def test_what_only_the_collate_function_gives_a_structure_is_refused() -> None:
+    with pytest.raises(NotSameError, match="gives another batch"):
+        BatchedFetch(TensorDataset(X, Y), named)
+    BatchedFetch(TensorDataset(X, Y), lambda samples: tuple(default_collate(samples)))
+
+
 def flip(samples: list[Any]) -> Any:
     """Draws, though nothing comes of it here."""
     return default_collate(samples[:: 1 if float(torch.rand(())) < 2 else -1])
