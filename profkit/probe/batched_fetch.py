@@ -4,7 +4,7 @@ Only where that gives the same batches to the bit: `TensorDataset`, subsets of i
 the user's own whose `__getitem__` takes a list because what it indexes does.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import Subset
 
 from ..interruption import pass_on
-from .memory_data import NotSameError, equal, length_of, refuse_chance
+from .memory_data import NotSameError, equal, length_of, refuse_chance, without_chance
 
 _CHECKED = 16
 """Samples of each batch that is fetched both ways beforehand."""
@@ -40,17 +40,22 @@ class BatchedFetch:
             raise NotSameError("the dataset fetches whole batches already")
         self._dataset = dataset
         self._spec: Any = None
-        refuse_chance(self._given, count)
-        for rows in _samples(count):
-            self._check(rows, collate)
+        with without_chance():
+            refuse_chance(self._given, count)
+            for rows in _samples(count):
+                self._check(rows, collate)
 
     def fetch(self, index: Sequence[int]) -> Any:
         """The batch of these samples."""
+        leaves = [torch.as_tensor(leaf) for leaf in pytree.tree_leaves(self._rows(index))]
+        return pytree.tree_unflatten(leaves, self._spec)
+
+    def _rows(self, index: Sequence[int]) -> Any:
+        """What the dataset itself gives for them."""
         rows = list(index)
         for indices in self._subsets:
             rows = [int(indices[row]) for row in rows]
-        leaves = [torch.as_tensor(leaf) for leaf in pytree.tree_leaves(self._dataset[rows])]
-        return pytree.tree_unflatten(leaves, self._spec)
+        return self._dataset[rows]
 
     def _check(self, rows: list[int], collate: Callable[[list[Any]], Any]) -> None:
         wanted = collate([self._given[row] for row in rows])
@@ -58,17 +63,27 @@ class BatchedFetch:
         if not all(isinstance(leaf, torch.Tensor) for leaf in leaves):
             raise NotSameError("a batch is not made of tensors")
         try:
-            found = self.fetch(rows)
+            found, plain = self.fetch(rows), self._rows(rows)
         except Exception as error:
             pass_on(error)
             raise NotSameError(
                 "its samples can only be fetched one by one: `__getitem__` takes no list of "
                 f"indices ({type(error).__name__})"
             ) from None
-        if not equal(found, wanted):
+        # A loader without a batch size, as in the recipe, gives it as the dataset does.
+        if not equal(found, wanted) or _outline(plain) != _outline(wanted):
             raise NotSameError(
                 "its samples can only be fetched one by one: a list of indices gives another batch"
             )
+
+
+def _outline(value: Any) -> Any:
+    """How a batch is put together, lists and tuples alike."""
+    if isinstance(value, Mapping):
+        return {key: _outline(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_outline(one) for one in value]
+    return None
 
 
 def _samples(count: int) -> list[list[int]]:

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,6 +29,13 @@ PACKAGES = (
     "torch-tb-profiler",
 )
 """Distributions whose version can change a time or a trace."""
+
+_MEMORY_FILES = (
+    ("memory.max", "memory.current", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Of a control group: its limit, what it uses, and which part of that are files that were read;
+versions 2 and 1."""
 
 GIT_LIMIT_S = 0.5
 """A repository on a slow disk must not hold up the training."""
@@ -91,6 +99,21 @@ def usable_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
             if text.isdigit():
                 limits.append(int(text))
     return min(limits)
+
+
+def free_memory(cgroups: Path = Path("/sys/fs/cgroup")) -> int:
+    """Bytes of memory that this process can still take: the machine's, at most its container's.
+
+    What a container keeps of files that were read counts as free, as it does for the machine.
+    """
+    left = [int(psutil.virtual_memory().available)]
+    for directory in _own_groups(cgroups, "memory"):
+        for limit, used, cache in _MEMORY_FILES:
+            numbers = [_text(directory / limit), _text(directory / used)]
+            if all(number.isdigit() for number in numbers):
+                stat = dict(re.findall(r"(\w+) (\d+)", _text(directory / "memory.stat")))
+                left.append(int(numbers[0]) - int(numbers[1]) + int(stat.get(cache, 0)))
+    return max(0, min(left))
 
 
 def _hardware(torch: Any) -> Hardware:

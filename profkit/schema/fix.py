@@ -7,6 +7,9 @@ from typing import Any
 ALL_LOADERS = "*"
 """As the loader of a `FixOrder`: every DataLoader that the program makes, evaluation's too."""
 
+TOGETHER = 2
+"""Instances of a program that apply the same fix at the same time: they share the memory."""
+
 
 class Knob(Enum):
     """What a fix turns; two fixes that turn the same one exclude each other."""
@@ -33,6 +36,18 @@ class Same(Enum):
 
     BITS = "batches and losses, to the bit"
     BATCHES = "batches to the bit, the first loss and the mean of the first ones to a tolerance"
+
+
+class Structure(Enum):
+    """How a batch holds its tensors."""
+
+    TENSOR = "tensor"
+    """It is one."""
+    TUPLE = "tuple"
+    """Tensors in a tuple or a list."""
+    DICT = "dict"
+    """Tensors by name."""
+    OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +108,8 @@ class FixFacts:
         notes: sentences, such as how long the data took to decode.
         once_s: what it took once, and no step pays, such as decoding the data; None where that is
             not known.
+        already: knobs that the program has turned by itself, by name.
+        structure: of the batch that the first loss was computed of; None where no loader gave it.
     """
 
     failures: dict[str, str]
@@ -101,3 +118,5 @@ class FixFacts:
     loader: str | None
     notes: tuple[str, ...] = ()
     once_s: float | None = None
+    already: tuple[str, ...] = ()
+    structure: Structure | None = None

@@ -2,16 +2,21 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from ..schema.fix import Fix, Knob, Same
 from ..schema.paced import InstanceFacts
 from ..schema.stage import Stage
+from .recipes import batched_fetch, in_memory
 
 LOW_PRECISION, LOW_PRECISION_DRIFT = 0.02, 0.05
 """Of the loss where numbers have the 8 bits of bf16's mantissa, or the 11 of TF32's."""
 REORDERED, REORDERED_DRIFT = 1e-4, 0.02
 """Of the loss where sums are taken in another order: layouts, fused kernels, compilers. Adam turns
 a gradient's last bit into a step of full length where the gradient is nearly 0."""
+_rounded = partial(Fix, same=Same.BATCHES, tolerance=LOW_PRECISION, drift=LOW_PRECISION_DRIFT)
+_reordered = partial(Fix, same=Same.BATCHES, tolerance=REORDERED, drift=REORDERED_DRIFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,42 +50,42 @@ def candidates(ground: Ground) -> tuple[Fix, ...]:
     found: list[Fix] = []
     for make in _MAKERS:
         found += make(ground)
-    return tuple(found)
+    already = () if ground.facts.fixes is None else ground.facts.fixes.already
+    return tuple(fix for fix in found if fix.knob.value not in already)
 
 
 def _data(ground: Ground) -> list[Fix]:
     if ground.workers is None:
         return []
+    fixes = ground.facts.fixes
     return [
         Fix(
             name="data in memory",
             knob=Knob.DATA,
-            helps="samples do not depend on chance, and all of them fit decoded",
-            recipe=(
-                "whole = collate_fn([dataset[i] for i in range(len(dataset))])  # once",
-                "for rows in batch_sampler:  # in place of the DataLoader's batches",
-                "    batch = [column[rows] for column in whole]",
-            ),
+            helps="samples depend neither on chance nor on the epoch, and all of them fit decoded",
+            recipe=in_memory(None if fixes is None else fixes.structure),
             source="the same batches, checked to the bit before and while it is measured",
-        )
-    ]
-
-
-def _batched(ground: Ground) -> list[Fix]:
-    if ground.workers is None:
-        return []
-    return [
+        ),
         Fix(
             name="batched fetch",
             knob=Knob.FETCH,
             helps="samples are cheap rows of tensors, and calling for each of them is what costs",
-            recipe=(
-                "sampler = BatchSampler(RandomSampler(dataset), batch_size, drop_last=False)",
-                "loader = DataLoader(dataset, sampler=sampler, batch_size=None)",
-            ),
+            recipe=batched_fetch(),
             source="torch.utils.data, loading non-batched data: dataset[[...]] is a whole batch",
-        )
+        ),
     ]
+
+
+def _argument(name: str, knob: Knob, value: Any, argument: str, helps: str) -> Fix:
+    """A fix that is one argument of a DataLoader."""
+    return Fix(
+        name=name,
+        knob=knob,
+        value=value,
+        helps=helps,
+        recipe=(f"DataLoader(..., {argument}={value})",),
+        source="torch.utils.data.DataLoader",
+    )
 
 
 def _workers(ground: Ground) -> list[Fix]:
@@ -89,15 +94,14 @@ def _workers(ground: Ground) -> list[Fix]:
         return []
     counts = sorted({0, 1, 2, max(1, ground.cores // 2), max(1, ground.cores)} - {now})
     return [
-        Fix(
-            name="no workers" if not count else f"{count} worker{'s' * (count > 1)}",
-            knob=Knob.WORKERS,
-            value=count,
-            helps="making a batch takes long, and cores are idle"
+        _argument(
+            "no workers" if not count else f"{count} worker{'s' * (count > 1)}",
+            Knob.WORKERS,
+            count,
+            "num_workers",
+            "making a batch takes long, and cores are idle"
             if count > now
             else "workers take the cores that the model needs",
-            recipe=(f"DataLoader(..., num_workers={count})",),
-            source="torch.utils.data.DataLoader",
         )
         for count in counts
     ]
@@ -109,21 +113,19 @@ def _queue(ground: Ground) -> list[Fix]:
         return []
     ahead = 2 * (loader.prefetch_factor or 2)
     return [
-        Fix(
-            name=f"prefetch {ahead}",
-            knob=Knob.PREFETCH,
-            value=ahead,
-            helps="batches differ in what they cost",
-            recipe=(f"DataLoader(..., prefetch_factor={ahead})",),
-            source="torch.utils.data.DataLoader",
+        _argument(
+            f"prefetch {ahead}",
+            Knob.PREFETCH,
+            ahead,
+            "prefetch_factor",
+            "batches differ in what they cost",
         ),
-        Fix(
-            name="persistent workers",
-            knob=Knob.PERSISTENT,
-            value=True,
-            helps="epochs are short beside the start of workers",
-            recipe=("DataLoader(..., persistent_workers=True)",),
-            source="torch.utils.data.DataLoader",
+        _argument(
+            "persistent workers",
+            Knob.PERSISTENT,
+            True,
+            "persistent_workers",
+            "epochs are short beside the start of workers",
         ),
     ]
 
@@ -131,16 +133,8 @@ def _queue(ground: Ground) -> list[Fix]:
 def _pinned(ground: Ground) -> list[Fix]:
     if not ground.is_on_gpu or ground.workers is None:
         return []
-    return [
-        Fix(
-            name="pinned memory",
-            knob=Knob.PIN,
-            value=True,
-            helps="copies to the device take long",
-            recipe=("DataLoader(..., pin_memory=True)", "x = x.to(device, non_blocking=True)"),
-            source="torch.utils.data.DataLoader",
-        )
-    ]
+    helps = "copies to the device take long"
+    return [_argument("pinned memory", Knob.PIN, True, "pin_memory", helps)]
 
 
 def _threads(ground: Ground) -> list[Fix]:
@@ -149,15 +143,12 @@ def _threads(ground: Ground) -> list[Fix]:
     now = ground.facts.environment.intra_op_threads
     counts = sorted({1, max(1, ground.cores // 2), ground.cores} - {now})
     return [
-        Fix(
+        _reordered(
             name=f"{count} intra-op thread{'s' * (count > 1)}",
             knob=Knob.THREADS,
             value=count,
             helps="loader workers and the model want more cores than there are, or fewer than "
             "there are",
-            same=Same.BATCHES,
-            tolerance=REORDERED,
-            drift=REORDERED_DRIFT,
             recipe=(f"torch.set_num_threads({count})",),
             source="torch.set_num_threads",
         )
@@ -167,14 +158,11 @@ def _threads(ground: Ground) -> list[Fix]:
 
 def _model(ground: Ground) -> list[Fix]:
     return [
-        Fix(
+        _rounded(
             name="bf16 autocast",
             knob=Knob.PRECISION,
             value="bfloat16",
             helps="the model computes, and the processor has instructions for bf16",
-            same=Same.BATCHES,
-            tolerance=LOW_PRECISION,
-            drift=LOW_PRECISION_DRIFT,
             recipe=(
                 f'with torch.autocast("{ground.facts.device or "cpu"}", torch.bfloat16):',
                 "    out = model(x)",
@@ -182,26 +170,20 @@ def _model(ground: Ground) -> list[Fix]:
             ),
             source="torch.autocast",
         ),
-        Fix(
+        _reordered(
             name="channels_last",
             knob=Knob.LAYOUT,
             helps="the model is made of convolutions",
-            same=Same.BATCHES,
-            tolerance=REORDERED,
-            drift=REORDERED_DRIFT,
             recipe=(
                 "model = model.to(memory_format=torch.channels_last)",
                 "x = x.contiguous(memory_format=torch.channels_last)",
             ),
             source="torch.channels_last",
         ),
-        Fix(
+        _reordered(
             name="torch.compile",
             knob=Knob.COMPILER,
             helps="the model has many small operations",
-            same=Same.BATCHES,
-            tolerance=REORDERED,
-            drift=REORDERED_DRIFT,
             recipe=("model.compile()",),
             source="torch.nn.Module.compile",
         ),
@@ -231,14 +213,11 @@ def _optimizer(ground: Ground) -> list[Fix]:
     if ground.stage_ns.get(Stage.OPTIMIZER) is None:
         return []
     fixes = [
-        Fix(
+        _reordered(
             name=f"{kind} optimizer",
             knob=Knob.OPTIMIZER,
             value=kind,
             helps="the optimizer holds much of the step, or has many small parameters",
-            same=Same.BATCHES,
-            tolerance=REORDERED,
-            drift=REORDERED_DRIFT,
             recipe=(f"optimizer = Adam(..., {kind}=True)  # or whichever it is",),
             source="torch.optim",
         )
@@ -261,25 +240,19 @@ def _gpu(ground: Ground) -> list[Fix]:
     if not ground.is_on_gpu:
         return []
     return [
-        Fix(
+        _reordered(
             name="cuDNN benchmark",
             knob=Knob.CUDNN,
             value=True,
             helps="convolutions have the same shapes in every step",
-            same=Same.BATCHES,
-            tolerance=REORDERED,
-            drift=REORDERED_DRIFT,
             recipe=("torch.backends.cudnn.benchmark = True",),
             source="torch.backends.cudnn",
         ),
-        Fix(
+        _rounded(
             name="TF32",
             knob=Knob.TF32,
             value=True,
             helps="the model multiplies matrices in float32",
-            same=Same.BATCHES,
-            tolerance=LOW_PRECISION,
-            drift=LOW_PRECISION_DRIFT,
             recipe=('torch.set_float32_matmul_precision("high")',),
             source="torch.set_float32_matmul_precision",
         ),
@@ -288,7 +261,6 @@ def _gpu(ground: Ground) -> list[Fix]:
 
 _MAKERS: tuple[Callable[[Ground], list[Fix]], ...] = (
     _data,
-    _batched,
     _workers,
     _queue,
     _pinned,

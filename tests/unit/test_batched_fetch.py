@@ -116,6 +116,30 @@ def test_what_cannot_be_fetched_in_batches_says_why(dataset: Any, reason: str) -
         BatchedFetch(dataset, default_collate)
 
 
+def named(samples: list[Any]) -> Any:
+    """Gives what the dataset itself has no names for."""
+    whole = default_collate(samples)
+    return {"x": whole[0], "y": whole[1]}
+
+
+def test_what_only_the_collate_function_gives_a_structure_is_refused() -> None:
+    with pytest.raises(NotSameError, match="gives another batch"):
+        BatchedFetch(TensorDataset(X, Y), named)
+    BatchedFetch(TensorDataset(X, Y), lambda samples: tuple(default_collate(samples)))
+
+
+def flip(samples: list[Any]) -> Any:
+    """Draws, though nothing comes of it here."""
+    return default_collate(samples[:: 1 if float(torch.rand(())) < 2 else -1])
+
+
+def test_a_way_to_put_samples_together_that_is_drawn_by_chance_is_refused() -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(NotSameError, match="put together, are drawn by chance"):
+        BatchedFetch(TensorDataset(X, Y), flip)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_no_random_number_is_drawn() -> None:
     before = torch.get_rng_state(), np.random.get_state()[1].tobytes()  # type: ignore[union-attr,index]
     BatchedFetch(TensorDataset(X, Y), default_collate)
@@ -170,6 +194,6 @@ def test_workers_that_are_spawned_are_left_alone() -> None:
     try:
         loader: Any = DataLoader(TensorDataset(X), **loading)  # type: ignore[arg-type]
         with pytest.raises(NotSameError, match="forked"):
-            applied._fetch_in_batches(loader)
+            applied._loaders._fetch_in_batches(loader)
     finally:
         hooks.put_back()

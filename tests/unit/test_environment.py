@@ -2,13 +2,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import psutil
 import pytest
 
 from profkit.probe import environment
-from profkit.probe.environment import read_environment, usable_cores, usable_memory
+from profkit.probe.environment import free_memory, read_environment, usable_cores, usable_memory
 from profkit.schema.run import Environment
 
 
@@ -124,6 +125,34 @@ def test_a_container_limits_memory(
     assert usable_memory(tmp_path) == 1048576
     (directory / name).write_text(f"{2**63}\n")
     assert usable_memory(tmp_path) == whole
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_what_a_container_has_left_is_what_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int
+) -> None:
+    monkeypatch.setattr(
+        environment.psutil, "virtual_memory", lambda: SimpleNamespace(available=900)
+    )
+    control_groups(monkeypatch, "0::/" if version == 2 else "4:memory:/")
+    assert free_memory(tmp_path) == 900
+    directory = tmp_path if version == 2 else tmp_path / "memory"
+    directory.mkdir(exist_ok=True)
+    limit, used = (
+        ("memory.max", "memory.current")
+        if version == 2
+        else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    )
+    (directory / limit).write_text("1000\n")
+    (directory / used).write_text("700\n")
+    assert free_memory(tmp_path) == 300
+    cached = "inactive_file 200" if version == 2 else "inactive_file 1\ntotal_inactive_file 200"
+    (directory / "memory.stat").write_text(f"anon 500\n{cached}\nactive_file 9\n")
+    assert free_memory(tmp_path) == 500
+    (directory / used).write_text("1900\n")
+    assert free_memory(tmp_path) == 0
+    (directory / limit).write_text("max\n")
+    assert free_memory(tmp_path) == 900
 
 
 def git(directory: Path, *arguments: str) -> None:

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from profkit.schema.fix import Fix, Knob, Same
+from profkit.schema.fix import TOGETHER, Fix, Knob, Same
+from profkit.verify.as_it_is import PAIRS
 from profkit.verify.catalogue import Ground, candidates
 from profkit.verify.promise import bound
 from tunings import ground
@@ -37,6 +38,10 @@ def test_each_fix_declares_what_it_is(here: Ground) -> None:
         assert bound(here, fix) >= 1
 
 
+def test_instances_that_share_the_memory_are_as_many_as_run() -> None:
+    assert TOGETHER == PAIRS
+
+
 def knobs(here: Ground) -> set[Knob]:
     return {fix.knob for fix in candidates(here)}
 
@@ -65,6 +70,14 @@ def test_queues_are_for_workers_and_devices_for_gpus() -> None:
     assert knobs(GROUNDS[2]).isdisjoint(device)
     assert device < knobs(GROUNDS[3])
     assert Knob.THREADS not in knobs(GROUNDS[3])
+
+
+def test_what_the_program_turns_by_itself_is_no_fix() -> None:
+    here = GROUNDS[3]
+    assert here.facts.fixes is not None
+    flags = (Knob.CUDNN.value, Knob.TF32.value)
+    facts = replace(here.facts, fixes=replace(here.facts.fixes, already=flags))
+    assert knobs(replace(here, facts=facts)) == knobs(here) - {Knob.CUDNN, Knob.TF32}
 
 
 def test_where_batches_come_from_changes_no_bit() -> None:
