@@ -105,15 +105,15 @@ class FixFacts:
         batches: a checksum of each watched batch.
         losses: each watched loss; None for one that is no number.
         loader: where the training's DataLoader was made.
-        notes: sentences, such as how long the data took to decode.
         already: knobs that the program has turned by itself, by name.
         structure: of the batch that the first loss was computed of; None where no loader gave it.
+        notes: sentences, such as how long the data took to decode.
     """
 
     failures: dict[str, str]
     batches: tuple[int, ...]
     losses: tuple[float | None, ...]
     loader: str | None
-    notes: tuple[str, ...] = ()
     already: tuple[str, ...] = ()
     structure: Structure | None = None
+    notes: tuple[str, ...] = ()

@@ -27,8 +27,6 @@ class Kind(Enum):
     """How many steps the next block has, see `pack_count`."""
     LEAVE = 5
     """The program is to end."""
-    FAILED = 6
-    """In place of BLOCK: why a fix is no longer applied, in words."""
 
 
 def write_frame(pipe: int, kind: Kind, content: bytes = b"") -> None:
