@@ -105,18 +105,18 @@ class FixFacts:
         batches: a checksum of each watched batch.
         losses: each watched loss; None for one that is no number.
         loader: where the training's DataLoader was made.
-        notes: sentences, such as how long the data took to decode.
         once_s: what it took once, and no step pays, such as decoding the data; None where that is
             not known.
         already: knobs that the program has turned by itself, by name.
         structure: of the batch that the first loss was computed of; None where no loader gave it.
+        notes: sentences, such as how long the data took to decode.
     """
 
     failures: dict[str, str]
     batches: tuple[int, ...]
     losses: tuple[float | None, ...]
     loader: str | None
-    notes: tuple[str, ...] = ()
     once_s: float | None = None
     already: tuple[str, ...] = ()
     structure: Structure | None = None
+    notes: tuple[str, ...] = ()

@@ -31,8 +31,6 @@ class Kind(Enum):
     """An instance that waits is to say what became of its fixes by now."""
     FIXES = 7
     """`FixFacts` as JSON."""
-    FAILED = 8
-    """In place of BLOCK: why a fix is no longer applied, in words."""
 
 
 def write_frame(pipe: int, kind: Kind, content: bytes = b"") -> None:

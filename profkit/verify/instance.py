@@ -60,10 +60,6 @@ class GoneError(Exception):
     """The program has ended by itself; says how, in words."""
 
 
-class FixFailedError(InputError):
-    """A fix was applied at first, and is not any more; says why, in words."""
-
-
 class Instance:
     """One process, stopped (with its loader workers) whenever it has no block to run.
 
@@ -124,7 +120,6 @@ class Instance:
         Raises:
             LateError: the time is up; the block goes on, see `settle`.
             GoneError: the program ended before.
-            FixFailedError: what was measured is not what the fix would give.
         """
         self.settle(deadline)
         self._go_on()
@@ -216,8 +211,6 @@ class Instance:
         if frame is None or frame[0] is Kind.ENDED:
             self._ended = None if frame is None else frame[1].decode("utf-8", "replace")
             raise GoneError(self._words())
-        if frame[0] is Kind.FAILED:
-            raise FixFailedError(frame[1].decode("utf-8", "replace"))
         if frame[0] is not kind:
             raise InputError(f"{self.launch.name}: an instance sent {frame[0].name}: report this")
         return frame[1]

@@ -15,9 +15,9 @@ import pytest
 
 import profkit
 from profkit.errors import InputError
-from profkit.schema.fix import ALL_LOADERS, FixOrder, Knob
+from profkit.schema.fix import FixOrder
 from profkit.scripts.target import Target
-from profkit.verify.instance import FixFailedError, Instance, LateError, Launch
+from profkit.verify.instance import Instance, LateError, Launch
 from profkit.verify.tune import most_runs
 
 PROJECT = Path(__file__).parents[2]
@@ -308,39 +308,3 @@ def test_a_block_that_came_too_late_is_not_taken_for_the_next(place: Path) -> No
         assert len(steps) == 20
     finally:
         instance.end()
-
-
-EPOCHS = """
-class Staged(Costly):
-    stage = 0
-    def __getitem__(self, i):
-        chance = torch.Generator().manual_seed(1000 * self.stage + i)
-        return torch.randn(8, generator=chance), float(i % 3)
-
-data = Staged()
-loader = DataLoader(data, batch_size=4)
-net = Net()
-for data.stage in range(10**6):
-    train(loader, net, epochs=1)
-"""
-
-
-def test_a_fix_that_fails_once_it_is_measured_is_told(place: Path) -> None:
-    """All watched batches are of the first epoch; the second one gives others."""
-    write(place, EPOCHS)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    order = FixOrder({Knob.DATA.value: None}, ALL_LOADERS, watched=8)
-    launch = Launch(
-        Target("script", "train.py"), place, environment, place / "log", 12, "one", order
-    )
-    instance = Instance(launch)
-    try:
-        ends = time.monotonic() + 60
-        facts = instance.wait_until_warm(ends)
-        assert facts.fixes is not None
-        assert facts.fixes.failures == {}
-        with pytest.raises(FixFailedError, match="samples change from epoch to epoch"):
-            instance.run_block(20, ends)  # an epoch has 16
-    finally:
-        instance.end()
-    assert left_behind(place) == []

@@ -19,9 +19,10 @@ from torch.utils.data import (
 
 from profkit.probe.memory_data import equal
 from profkit.probe.sameness import structure_of
-from profkit.schema.fix import Knob, Structure
+from profkit.render.tuning import render_tuning_markdown
+from profkit.schema.fix import Fix, Knob, Structure
 from profkit.verify.catalogue import candidates
-from tunings import ground
+from tunings import findings, ground, trial
 
 X = torch.arange(120.0).reshape(40, 3)
 Y = torch.arange(40) % 7
@@ -134,6 +135,14 @@ def test_what_the_loader_was_told_is_kept() -> None:
     exec(lines(Knob.FETCH, Structure.TUPLE), space)
     for name in (*told, "pin_memory"):
         assert getattr(space["loader"], name) == getattr(mine, name), name
+
+
+@pytest.mark.parametrize("knob", [Knob.DATA, Knob.FETCH])
+@pytest.mark.parametrize("structure", [None, *Structure])
+def test_a_report_shows_them_as_they_are(knob: Knob, structure: Structure | None) -> None:
+    fix = Fix("a fix", knob, recipe=tuple(lines(knob, structure).split("\n")))
+    report = render_tuning_markdown(findings(trial(fix, value=2.0)))
+    assert "\n".join(fix.recipe) in report
 
 
 def test_a_recipe_holds_what_was_measured_and_no_more() -> None:
