@@ -198,7 +198,7 @@ class BatchTimer:
             self._give_up(error)
 
     def _put_in_place(self) -> None:
-        if are_in_place():
+        if are_in_place(self):
             return  # the turn of another thread, or of a loader around this one
         spacing, parts = self._spacing, self._parts
         is_new = parts is None
@@ -214,7 +214,7 @@ class BatchTimer:
             spacing.due = spacing.look_due = spacing.made + MOST_EVERY
             return
         self._timing = parts  # first, so that they are taken away whatever happens
-        if not parts.begin():
+        if not parts.begin(self):
             self._timing = None
             if parts.is_stale:
                 self._parts = None

@@ -57,7 +57,7 @@ class AppliedFixes:
             batches=tuple(self._same.batches),
             losses=tuple(self._same.losses),
             loader=self._loaders.site_of(number),
-            notes=tuple(self._loaders.notes),
+            notes=self._loaders.notes,
             once_s=self._loaders.once_s,
             structure=self._same.structure,
             already=tuple(name for name in flags_on() if name not in self._order.settings),

@@ -27,6 +27,9 @@ _MEMORY_SHARE = 0.3
 """Of the memory that is free, what decoded data may take, of all instances together."""
 DECODE_S = 60.0
 """How long decoding the data may take."""
+NO_LATER_EPOCH = (
+    "only one epoch was seen: if samples change from epoch to epoch, keep them out of memory"
+)
 _ARGUMENTS = {
     Knob.WORKERS: "num_workers",
     Knob.PREFETCH: "prefetch_factor",
@@ -42,9 +45,6 @@ class LoaderFixes:
     Args:
         order: what to apply.
         outcomes: told what came of them.
-
-    Attributes:
-        notes: sentences about what was done.
     """
 
     def __init__(self, order: FixOrder, outcomes: FixOutcomes) -> None:
@@ -58,7 +58,7 @@ class LoaderFixes:
         self._most_bytes: int | None = None
         # By dataset and collate function, which are kept so that no other gets their number.
         self._batched: dict[tuple[int, int], tuple[BatchedFetch, Any, Any]] = {}
-        self.notes: list[str] = []
+        self._notes: list[str] = []
         self.once_s: float | None = None
 
     def install(self, hooks: Replacements) -> None:
@@ -78,6 +78,14 @@ class LoaderFixes:
         if site not in self._numbered:
             self._numbered.append(site)
         return self._numbered.index(site)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about what was done, and what was not seen by now."""
+        kept = list(self._kept.values())
+        if not kept or any(one.is_checked_again for one in kept):
+            return tuple(self._notes)
+        return *self._notes, NO_LATER_EPOCH
 
     def site_of(self, number: int | None) -> str | None:
         """The place that has a number."""
@@ -194,7 +202,7 @@ class LoaderFixes:
             self._kept[loader] = kept
             taken_s = time.monotonic() - began
             self.once_s = taken_s + (self.once_s or 0.0)
-            self.notes.append(
+            self._notes.append(
                 f"decoding the data once took {taken_s:.1f} s; it takes "
                 f"{kept.size_bytes / 1e6:.0f} MB"
             )

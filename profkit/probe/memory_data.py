@@ -69,6 +69,11 @@ class MemoryData:
         """Of the tensors."""
         return sum(leaf.nbytes for leaf in self._leaves)
 
+    @property
+    def is_checked_again(self) -> bool:
+        """Whether samples were held against the dataset in a later epoch."""
+        return self._checks > 0
+
     def check_again(self, dataset: Any) -> None:
         """See that the dataset still gives what is kept: another epoch may have begun.
 

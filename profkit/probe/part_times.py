@@ -3,8 +3,8 @@
 import functools
 import inspect
 import os
-import threading
 import time
+import weakref
 from _thread import get_ident
 from collections.abc import Callable
 from types import FunctionType, MemberDescriptorType, ModuleType
@@ -17,9 +17,10 @@ from .replacements import Replacements
 from .stand_in import CallTimes, StandIn, target_of
 
 _CALIBRATION_CALLS = 1_000
-_turn = threading.Lock()
-"""Held while wrappers are in place: around each other they would never go away."""
-_in_place: "list[PartTimes]" = []
+_in_place: "dict[str, tuple[PartTimes, weakref.ref[Any]]]" = {}
+"""The only ones, and for whom: around each other, wrappers would never go away."""
+_ONLY = "only"
+_NOBODY: "tuple[PartTimes | None, Callable[[], Any]]" = (None, lambda: None)
 
 
 class PartTimes:
@@ -63,17 +64,20 @@ class PartTimes:
     def __len__(self) -> int:
         return len(self._parts)
 
-    def begin(self) -> bool:
+    def begin(self, keeper: object) -> bool:
         """Put the wrappers in place, for calls from this thread, until `end`.
+
+        Args:
+            keeper: who will call `end`, or was interrupted, if it comes again or is gone.
 
         Returns:
             Whether they are; not while those of another batch are, and where the parts are no
             longer what was found: then none is.
         """
-        if not _turn.acquire(blocking=False):
-            return False
-        _in_place.append(self)
+        mine = (self, weakref.ref(keeper))
         try:
+            if are_in_place(keeper) or _in_place.setdefault(_ONLY, mine) is not mine:
+                return False
             self._times.begin()
             self.is_stale = not self._put_all()
         except BaseException:
@@ -92,9 +96,8 @@ class PartTimes:
         try:
             self.take_away()
         finally:
-            if self in _in_place:  # a forked process has it no longer
-                _in_place.remove(self)
-                _turn.release()
+            if _in_place.get(_ONLY, _NOBODY)[0] is self:  # a forked process has it no longer
+                del _in_place[_ONLY]
         times, inside, outside = self._times, self._inside_ns, self._outside_ns
         found = tuple(
             PartTime(part.kind, part.name, max(0, total - round(calls * inside)), calls)
@@ -151,9 +154,21 @@ class PartTimes:
                 _set(Place(owner, key), target)
 
 
-def are_in_place() -> bool:
-    """Whether the parts of some batch are being timed in this process."""
-    return _turn.locked()
+def are_in_place(keeper: object) -> bool:
+    """Whether the parts of another's batch are being timed in this process.
+
+    What somebody left there who was interrupted is taken away.
+
+    Args:
+        keeper: who asks.
+    """
+    parts, whose = _in_place.get(_ONLY, _NOBODY)
+    if parts is None:
+        return False
+    if whose() not in (None, keeper):
+        return True
+    parts.end()
+    return False
 
 
 def _told(original: FunctionType, objects: dict[int, int], times: CallTimes) -> Any:
@@ -225,10 +240,9 @@ def _set(place: Place, value: Any) -> None:
 
 def _let_go() -> None:
     """In a forked process nothing is timed any more, whatever another thread was about to do."""
-    global _turn
-    _turn = threading.Lock()
-    while _in_place:
-        _in_place.pop().take_away()
+    parts, _ = _in_place.pop(_ONLY, _NOBODY)
+    if parts is not None:
+        parts.take_away()
 
 
 if hasattr(os, "register_at_fork"):

@@ -239,7 +239,7 @@ def test_calls_from_other_threads_do_not_count() -> None:
 
     scale = Scale()
     times = PartTimes(find_parts(Items(scale)), TIME)
-    times.begin()
+    times.begin(TIME)
     thread = threading.Thread(target=scale, args=(1,))
     thread.start()
     thread.join()
@@ -391,8 +391,8 @@ def test_what_goes_wrong_with_parts_reaches_no_training(
 ) -> None:
     whole = getattr(PartTimes, fails)
 
-    def broken(self: Any) -> Any:
-        whole(self)
+    def broken(self: Any, *args: Any) -> Any:
+        whole(self, *args)
         raise RuntimeError("unheard of")
 
     monkeypatch.setattr(PartTimes, fails, broken)

@@ -56,6 +56,13 @@ class Static:
         return x
 
 
+class Keeper:
+    """Whoever has parts timed."""
+
+
+HERE, OTHER = Keeper(), Keeper()
+
+
 class Held:
     """A dataset that holds what it is given."""
 
@@ -71,7 +78,7 @@ def timed(dataset: Any) -> Iterator[dict[str, int]]:
     """One batch with its parts timed; how often each was called is there at its end."""
     times = PartTimes(find_parts(dataset))
     calls: dict[str, int] = {}
-    assert times.begin()
+    assert times.begin(HERE)
     try:
         yield calls
     finally:
@@ -90,8 +97,8 @@ def test_what_was_put_there_since_stays() -> None:
     dataset = Held(t=double)
     times = PartTimes(find_parts(dataset))
     dataset.t = negate
-    assert not times.begin()
-    assert (times.is_stale, are_in_place(), dataset.t) == (True, False, negate)
+    assert not times.begin(HERE)
+    assert (times.is_stale, are_in_place(HERE), dataset.t) == (True, False, negate)
 
 
 def test_what_is_put_there_meanwhile_stays() -> None:
@@ -219,13 +226,30 @@ def test_what_binds_its_call_in_its_own_way_is_left_alone() -> None:
 def test_one_batch_at_a_time_has_its_parts_timed() -> None:
     dataset = Held(t=double, u=Plus())
     first, second = PartTimes(find_parts(dataset)), PartTimes(find_parts(dataset))
-    assert first.begin()
-    assert not second.begin()
+    assert first.begin(HERE)
+    assert not second.begin(OTHER)
     assert not second.is_stale
     first.end()
-    assert second.begin()
+    assert second.begin(OTHER)
     second.end()
-    assert (dataset.t is double, are_in_place()) == (True, False)
+    assert (dataset.t is double, are_in_place(HERE)) == (True, False)
+
+
+def test_what_somebody_left_who_was_interrupted_is_taken_away() -> None:
+    dataset = Held(t=double, u=Plus())
+    before = Plus.__call__
+    keeper = Keeper()
+    first, second = PartTimes(find_parts(dataset)), PartTimes(find_parts(dataset))
+    assert first.begin(keeper)
+    assert are_in_place(OTHER)
+    # The same one again: it was never ended.
+    assert not are_in_place(keeper)
+    assert (dataset.t is double, Plus.__call__ is before) == (True, True)
+    assert first.begin(keeper)
+    del keeper
+    assert second.begin(OTHER)
+    second.end()
+    assert (dataset.t is double, Plus.__call__ is before) == (True, True)
 
 
 def test_threads_over_one_dataset_leave_nothing_behind() -> None:
@@ -233,9 +257,10 @@ def test_threads_over_one_dataset_leave_nothing_behind() -> None:
     before = Plus.__call__
 
     def go() -> None:
+        keeper = Keeper()
         for _ in range(50):
             times = PartTimes(find_parts(dataset))
-            if times.begin():
+            if times.begin(keeper):
                 dataset.u(dataset.t(1))
                 times.end()
 
@@ -253,12 +278,12 @@ def test_a_process_forked_meanwhile_has_no_wrapper() -> None:
     dataset = Held(t=double, steps=[negate], u=Plus())
     before = Plus.__call__
     times = PartTimes(find_parts(dataset))
-    assert times.begin()
+    assert times.begin(HERE)
     child = os.fork()
     if not child:
         clean = dataset.t is double and dataset.steps[0] is negate and Plus.__call__ is before
         times.end()
-        free = PartTimes(find_parts(dataset)).begin()
+        free = PartTimes(find_parts(dataset)).begin(OTHER)
         os._exit(0 if clean and free else 1)
     _, status = os.waitpid(child, 0)
     assert status == 0
@@ -276,7 +301,7 @@ def test_wrappers_keep_no_data_alive() -> None:
         dataset = Held(t=double, u=Plus(), data=np.zeros(3))
         gone = weakref.ref(dataset.data)
         times = PartTimes(find_parts(dataset))
-        assert times.begin()
+        assert times.begin(HERE)
         kept = dataset.t
         times.end()
         del times, dataset
