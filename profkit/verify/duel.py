@@ -6,7 +6,7 @@ machine meets both alike; a few looks at what there is by then.
 
 import random
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
 
@@ -129,6 +129,22 @@ def block_steps(step_ns: float, workers: int) -> int:
     return max(min(shortest, longest), WORKER_ROUNDS * workers)
 
 
+def _steps(running: Mapping[int, Instance], workers: int, *, alike: bool) -> dict[int, int]:
+    """How many steps the blocks of each instance have.
+
+    Args:
+        running: warm ones.
+        workers: the most that one of them has.
+        alike: whether as many for all, since single steps are compared; else blocks take about as
+            long, however much faster one of them is: after each pause caches are cold.
+    """
+    taken = {row: one.facts.step_ns for row, one in running.items() if one.facts is not None}
+    typical = sorted(taken.values())[len(taken) // 2]
+    return {
+        row: block_steps(typical if alike else taken.get(row, typical), workers) for row in running
+    }
+
+
 def varied(steps: int, chance: random.Random) -> int:
     """A block's steps, a quarter more or fewer.
 
@@ -207,8 +223,7 @@ def take_turns(
     chance = random.Random(seed)
     duel = Duel()
     workers = [_workers(running[row]) for row in range(len(running))]
-    taken = sorted(one.facts.step_ns for one in running.values() if one.facts is not None)
-    steps = block_steps(taken[len(taken) // 2], max(workers))
+    steps = _steps(running, max(workers), alike=not with_gaps)
     began = time.monotonic()
     # The last one is due as soon as an instance is late; rounding must not put it off.
     looks = [*(began + share * (deadline - began) for share in LOOKS[:-1]), deadline]
@@ -233,12 +248,13 @@ def take_turns(
         try:
             for row in rows:
                 if row in fresh:  # its first block is warm-up, too
-                    running[row].run_block(steps, deadline)
+                    running[row].run_block(steps[row], deadline)
                     fresh.discard(row)
             found: dict[int, list[Block]] = {row: [] for row in rows}
-            count = varied(steps, chance)
+            state = chance.getstate()
             for row in (*rows, *reversed(rows)):
-                made = running[row].run_block(count, deadline)
+                chance.setstate(state)  # equal numbers vary alike
+                made = running[row].run_block(varied(steps[row], chance), deadline)
                 found[row].append(Block(*made, workers[row]))
         except LateError:
             duel.late.add(running[row].launch.name)

@@ -180,6 +180,7 @@ class MadeUp:
 
     def run_block(self, steps: int, deadline: float) -> Any:
         self.launch.block()
+        self.launch.asked.append(steps)
         gap_us = self.launch.gap_us
         return steps_of(self.launch.step_us, gap_us=gap_us, every=1), 0
 
@@ -199,6 +200,7 @@ class Made:
         self._second = second or {}
         self._others = 0
         self.started = 0
+        self.asked: tuple[list[int], list[int]] = ([], [])
 
     def launch(self, order: Any, name: str) -> Any:
         self.started += 1
@@ -211,6 +213,7 @@ class Made:
             "block": lambda: None,
             "later": {},
             "once_s": None,
+            "asked": self.asked[bool(order.settings)],
         }
         if order.settings:
             self._others += 1
@@ -406,3 +409,20 @@ def test_nothing_is_started_for_a_trial_that_has_no_time(monkeypatch: pytest.Mon
     found = try_fixes(base, starts, (BF16,), late, lambda what: None)
     assert (found.trial.gain, found.trial.reason) == (Gain.LEFT, "the budget was spent")
     assert started == []
+
+
+def test_blocks_take_about_as_long_however_much_faster_a_fix_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a pause caches are cold: in blocks of two steps each is the first one."""
+    asked: list[list[int]] = []
+    launch = Made.launch
+
+    def noted(self: Made, order: Any, name: str) -> Any:
+        asked[:] = self.asked
+        return launch(self, order, name)
+
+    monkeypatch.setattr(Made, "launch", noted)
+    tried(monkeypatch, step_us=200)
+    slow, fast = (sum(one) / len(one) for one in asked)
+    assert fast > 5 * slow
