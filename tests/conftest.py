@@ -2,9 +2,10 @@
 
 import functools
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,3 +162,18 @@ def mnist_dir() -> Path:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-golden", action="store_true", help="rewrite the golden files")
+
+
+@pytest.fixture
+def looking(tmp_path: Path) -> Iterator[Any]:
+    """Looks into loaders (a `LoaderAnatomy`), with its files below `tmp_path / "loader"`."""
+    # Here, since most tests need no torch.
+    from profkit.probe.loader_anatomy import LoaderAnatomy
+    from profkit.probe.replacements import Replacements
+
+    hooks = Replacements()
+    anatomy = LoaderAnatomy(str(tmp_path / "loader"))
+    anatomy.install(hooks)
+    yield anatomy
+    hooks.put_back()
+    anatomy.stop()

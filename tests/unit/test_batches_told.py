@@ -4,7 +4,6 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +25,6 @@ OWNERS: list[Any] = [
     fetch._IterableDatasetFetcher,
     pin_memory,
 ]
-
-
-@pytest.fixture
-def looking(tmp_path: Path) -> Iterator[LoaderAnatomy]:
-    hooks = Replacements()
-    anatomy = LoaderAnatomy(str(tmp_path / "loader"))
-    anatomy.install(hooks)
-    yield anatomy
-    hooks.put_back()
-    anatomy.stop()
 
 
 def numbers(**settings: Any) -> DataLoader[Any]:

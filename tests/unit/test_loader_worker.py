@@ -3,7 +3,6 @@
 import os
 import struct
 import time
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,11 @@ from profkit.probe.hooks import Hooks
 from profkit.probe.loader_anatomy import LoaderAnatomy
 from profkit.probe.loader_worker import WorkerOrder, _Worker
 from profkit.probe.loop_clock import LoopClock
-from profkit.probe.replacements import Replacements
 from profkit.schema.loader import LoaderRecord, Produced
 from profkit.store.batches import ENDED, PERIOD_NS, Appender, rows_file
 from profkit.store.loader_record import read_loader_record
 
 ORIGINAL_TO = torch.Tensor.to
-
-
-@pytest.fixture
-def looking(tmp_path: Path) -> Iterator[LoaderAnatomy]:
-    hooks = Replacements()
-    anatomy = LoaderAnatomy(str(tmp_path / "loader"))
-    anatomy.install(hooks)
-    yield anatomy
-    hooks.put_back()
-    anatomy.stop()
 
 
 def told(anatomy: LoaderAnatomy, directory: Path) -> LoaderRecord:
