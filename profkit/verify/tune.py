@@ -268,10 +268,18 @@ class _Search:
         kept_s = min(self._again_s(3), AGAIN_SHARE * (self._deadline - time.monotonic()))
         return kept_s if kept_s >= self._base.start_s + LEAST_AGAIN_S else 0.0
 
-    def _until(self) -> float:
-        """When a trial must be over: nothing is kept for the best while nothing is proven."""
+    def _until(self, fixes: Sequence[Fix]) -> float:
+        """When a trial must be over.
+
+        Nothing is kept for the best while nothing is proven, nor from two that are proven alone:
+        together they may win far more than a second measurement corrects.
+        """
         early = self._deadline - self._reserve_s
-        if any(one.trial.is_proven and one.trial.first is None for one in self._done.values()):
+        proven = [one.trial for one in self._done.values() if one.trial.is_proven]
+        alone = {one.fixes[0] for one in proven if len(one.fixes) == 1}
+        if len(fixes) == 2 and alone.issuperset(fixes):
+            return self._deadline
+        if any(one.first is None for one in proven):
             return early
         return early if time.monotonic() < early else self._deadline
 
@@ -291,7 +299,7 @@ class _Search:
         before = self._order.tried.get(name)
         if before is not None and before.is_final:
             return Tried(before)
-        until = self._until()
+        until = self._until(fixes)
         if time.monotonic() >= until:
             return Tried(_left(fixes, "the budget was spent"))
         tried = self._measured(fixes, until, is_fine=is_fine)

@@ -350,6 +350,27 @@ def test_the_best_is_measured_again_by_others_and_that_counts(course: Course) ->
     assert not any("not measured again" in gap for gap in found.gaps)
 
 
+def test_two_that_are_proven_alone_are_tried_together_before_the_best_once_more(
+    course: Course,
+) -> None:
+    course.stages = [5.0, None, 45.0, 45.0, 5.0, None]
+    course.speedups = {"bf16 autocast": 1.4, "channels_last": 1.5}
+    # Begun at 9 s; 4 s are kept for the end, and a third of the rest for the best once more:
+    # that is begun at 29 s, but for these two.
+    found = course.run(budget_s=43.0)
+    both = "channels_last + bf16 autocast"
+    assert course.tried == ["bf16 autocast", "channels_last", both, "(others)"]
+    assert found.best is not None
+    assert found.best.name == both
+    assert any("was not measured again" in gap for gap in found.gaps)
+    # Of what is not proven alone nothing is known that would be worth as much.
+    course.tried.clear()
+    course.clock.now = 0.0
+    course.speedups = {"bf16 autocast": 1.0, "channels_last": 1.5}
+    course.run(budget_s=43.0)
+    assert course.tried == ["bf16 autocast", "channels_last", "channels_last", "(others)"]
+
+
 def test_a_best_that_could_not_be_measured_again_says_so(course: Course) -> None:
     course.speedups = {"data in memory": 2.4}
     found = course.run(budget_s=18.0)  # one trial, and it is over
