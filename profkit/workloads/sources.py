@@ -60,11 +60,18 @@ def dataloader_source(
     )
 
 
-class MemorySource:
-    """The whole set as one tensor on the device, sliced into the same batches.
+def resident(dataset: MNIST) -> tuple[Tensor, Tensor]:
+    """All images, (n, 1, 28, 28) float32, and labels, (n,) int64, decoded.
 
     Equal to the bit to what the dataset's transforms give: uint8 / 255, less the mean, over the
     standard deviation, in float32.
+    """
+    images = dataset.data.unsqueeze(1).to(torch.float32).div_(255).sub_(MEAN).div_(STD)
+    return images, dataset.targets
+
+
+class MemorySource:
+    """The whole set as one tensor on the device, sliced into the same batches.
 
     Args:
         dataset: MNIST, whose raw images are taken.
@@ -74,9 +81,9 @@ class MemorySource:
     """
 
     def __init__(self, dataset: MNIST, batch_size: int, seed: int, device: str = "cpu") -> None:
-        images = dataset.data.unsqueeze(1).to(torch.float32).div_(255).sub_(MEAN).div_(STD)
+        images, labels = resident(dataset)
         self.images: Tensor = images.to(device)
-        self.labels: Tensor = dataset.targets.to(device)
+        self.labels: Tensor = labels.to(device)
         self._batch_size = batch_size
         self._order = EpochShuffle(len(dataset), seed)
 
