@@ -1,0 +1,107 @@
+"""A ladder: recipes of which each is declared by what it changes on the one before."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .recipe import Recipe, changed
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One training.
+
+    Attributes:
+        number: 0 is the first.
+        name: of the change.
+        recipe: with the change and its riders, and all changes before.
+        isolated: the recipe before with the change alone.
+        change: what the rung is about: new values by path.
+        riders: what was changed with it, though it is another matter.
+        why: what the change is for.
+        published_s: what it took its author, in s; None where nobody published it.
+        sources: papers or books that its technique comes from.
+    """
+
+    number: int
+    name: str
+    recipe: Recipe
+    isolated: Recipe
+    change: Mapping[str, Any]
+    riders: Mapping[str, Any]
+    why: str
+    published_s: float | None
+    sources: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Ladder:
+    """Rungs, each a step on from the one before.
+
+    Attributes:
+        name: of the command that climbs it, and of its report.
+        title: of that.
+        rungs: at least one.
+    """
+
+    name: str
+    title: str
+    rungs: list[Rung] = field(default_factory=list)
+
+    def begin(
+        self, name: str, recipe: Recipe, *, why: str, published_s: float | None = None
+    ) -> None:
+        """Declare the first rung, that changes nothing."""
+        assert not self.rungs
+        self.rungs.append(Rung(0, name, recipe, recipe, {}, {}, why, published_s, ()))
+
+    def step(
+        self,
+        name: str,
+        *,
+        change: Mapping[str, Any],
+        riders: Mapping[str, Any] | None = None,
+        why: str,
+        published_s: float | None = None,
+        sources: tuple[str, ...] = (),
+    ) -> None:
+        """Declare the next rung.
+
+        Raises:
+            ValueError: a path is unknown, is both change and rider, or is changed to what it is.
+        """
+        riders = riders or {}
+        both = change.keys() & riders.keys()
+        if both:
+            raise ValueError(f"{name}: {', '.join(sorted(both))} is both a change and a rider")
+        if name in (rung.name for rung in self.rungs):
+            raise ValueError(f"{name}: there is such a rung already")
+        isolated = changed(self.rungs[-1].recipe, change)
+        self.rungs.append(
+            Rung(
+                len(self.rungs),
+                name,
+                changed(isolated, riders),
+                isolated,
+                change,
+                riders,
+                why,
+                published_s,
+                sources,
+            )
+        )
+
+    def __iter__(self) -> Iterator[Rung]:
+        return iter(self.rungs)
+
+    def named(self, name: str) -> Rung:
+        """The rung of that name, or number.
+
+        Raises:
+            ValueError: there is none.
+        """
+        for rung in self.rungs:
+            if name in (rung.name, str(rung.number)):
+                return rung
+        names = ", ".join(f"{rung.number} {rung.name}" for rung in self.rungs)
+        raise ValueError(f"no rung {name}; there are {names}")

@@ -1,0 +1,230 @@
+"""One loop, that trains by any recipe, and its clock."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from profkit.workloads.mnist_files import DataFiles
+
+from .feeding import Batches, Feed, open_feed
+from .networks import DigitNet
+from .recipe import Curve, Method, Precision, Recipe, Schedule
+from .recipe import Optimizer as OptimizerRecipe
+
+ADADELTA_RHO = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One pass over the training images, and the test after it.
+
+    Attributes:
+        train_s, test_s: what each took.
+        accuracy: on the test images, 0 to 1.
+        loss: of the last batch; not finite where the training diverged.
+    """
+
+    train_s: float
+    test_s: float
+    accuracy: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What a training took and reached.
+
+    Attributes:
+        loading_s: from the files to what feeds it.
+        seconds: on the recipe's clock, to the last test's accuracy.
+        steps: batches of an epoch.
+        epochs: in order.
+    """
+
+    loading_s: float
+    seconds: float
+    steps: int
+    epochs: tuple[Epoch, ...]
+
+    @property
+    def accuracy(self) -> float:
+        """That of the last epoch."""
+        return self.epochs[-1].accuracy
+
+
+def train(
+    recipe: Recipe,
+    files: DataFiles,
+    *,
+    seed: int,
+    device: torch.device,
+    most_epochs: int | None = None,
+    is_validated: bool = False,
+    log: Callable[[str], None] = print,
+) -> Training:
+    """Train by a recipe until it says stop.
+
+    Args:
+        recipe: what to do.
+        files: MNIST.
+        seed: of the first weights, the order and dropout.
+        device: to train on.
+        most_epochs: whatever the recipe says, no more than these.
+        is_validated: whether accuracy is that on the last 10,000 training images, which are not
+            trained on then.
+        log: told the losses that the recipe prints.
+    """
+    began = time.perf_counter()
+    feed = open_feed(files, recipe.data, device=device, seed=seed, is_validated=is_validated)
+    _wait_for(device)
+    loaded = time.perf_counter()
+    torch.manual_seed(seed)
+    model = DigitNet(recipe.network, recipe.data.side).to(device)
+    if recipe.compute.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = make_optimizer(recipe.optimizer, model)
+    epochs = recipe.stop.epochs
+    schedule, is_stepped_by_batch = make_schedule(
+        recipe.schedule, optimizer, epochs, len(feed.train)
+    )
+    found: list[Epoch] = []
+    for _ in range(epochs if most_epochs is None else min(epochs, most_epochs)):
+        epoch_began = time.perf_counter()
+        loss = _train_epoch(
+            recipe, model, feed.train, optimizer, schedule if is_stepped_by_batch else None, log
+        )
+        if not is_stepped_by_batch:
+            schedule.step()
+        _wait_for(device)
+        trained = time.perf_counter()
+        accuracy = accuracy_of(recipe, model, feed)
+        tested = time.perf_counter()
+        found.append(Epoch(trained - epoch_began, tested - trained, accuracy, float(loss)))
+        if recipe.stop.accuracy is not None and accuracy >= recipe.stop.accuracy:
+            break
+    ended = time.perf_counter()
+    from_when = began if recipe.clock.includes_loading else loaded
+    return Training(loaded - began, ended - from_when, len(feed.train), tuple(found))
+
+
+def _train_epoch(
+    recipe: Recipe,
+    model: nn.Module,
+    batches: Batches,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler | None,
+    log: Callable[[str], None],
+) -> Tensor:
+    model.train()
+    device = next(model.parameters()).device
+    loss = torch.tensor(math.nan)
+    for row, (images, labels) in enumerate(batches):
+        images, labels = _placed(recipe, images, labels, device)
+        optimizer.zero_grad()
+        with _autocast(recipe, device):
+            scores = model(images)
+            loss = F.cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
+        loss.backward()
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+        if recipe.log_every is not None and row % recipe.log_every == 0:
+            log(f"batch {row} of {len(batches)}: loss {loss.item():.6f}")
+    return loss.detach()
+
+
+def accuracy_of(recipe: Recipe, model: nn.Module, feed: Feed) -> float:
+    """Share of the test images that the model tells, 0 to 1."""
+    model.eval()
+    device = next(model.parameters()).device
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    with torch.no_grad(), _autocast(recipe, device):
+        for images, labels in feed.test:
+            images, labels = _placed(recipe, images, labels, device)
+            right += (model(images).argmax(1) == labels).sum()
+    return int(right) / feed.test_count
+
+
+def _placed(
+    recipe: Recipe, images: Tensor, labels: Tensor, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    images = images.to(device, non_blocking=True)
+    if recipe.compute.channels_last:
+        images = images.contiguous(memory_format=torch.channels_last)
+    return images, labels.to(device, non_blocking=True)
+
+
+def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
+    is_on = recipe.compute.precision is Precision.BF16
+    return torch.autocast(device.type, torch.bfloat16, enabled=is_on)
+
+
+def make_optimizer(recipe: OptimizerRecipe, model: nn.Module) -> torch.optim.Optimizer:
+    """What updates the model's parameters."""
+    parameters = model.parameters()
+    match recipe.method:
+        case Method.ADADELTA:
+            return torch.optim.Adadelta(
+                parameters, lr=recipe.lr, rho=ADADELTA_RHO, weight_decay=recipe.weight_decay
+            )
+        case Method.ADAM:
+            return torch.optim.Adam(
+                parameters, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay
+            )
+        case Method.RMSPROP:
+            return torch.optim.RMSprop(
+                parameters,
+                lr=recipe.lr,
+                momentum=recipe.momentum,
+                weight_decay=recipe.weight_decay,
+            )
+        case Method.SGD:
+            return torch.optim.SGD(
+                parameters,
+                lr=recipe.lr,
+                momentum=recipe.momentum,
+                nesterov=recipe.nesterov,
+                weight_decay=recipe.weight_decay,
+            )
+
+
+def make_schedule(
+    recipe: Schedule, optimizer: torch.optim.Optimizer, epochs: int, steps: int
+) -> tuple[torch.optim.lr_scheduler.LRScheduler, bool]:
+    """What changes the learning rate, and whether it does so after each batch.
+
+    Args:
+        recipe: how.
+        optimizer: whose learning rate; it is the peak of a cycle.
+        epochs: of the whole training.
+        steps: of an epoch.
+    """
+    schedules = torch.optim.lr_scheduler
+    match recipe.curve:
+        case Curve.CONSTANT:
+            return schedules.ConstantLR(optimizer, factor=1.0), False
+        case Curve.EPOCH_DECAY:
+            return schedules.StepLR(optimizer, step_size=1, gamma=recipe.gamma), False
+        case Curve.ONE_CYCLE:
+            peak = optimizer.param_groups[0]["lr"]
+            return (
+                schedules.OneCycleLR(
+                    optimizer,
+                    peak,
+                    total_steps=epochs * steps,
+                    pct_start=recipe.rising,
+                    cycle_momentum=False,
+                ),
+                True,
+            )
+
+
+def _wait_for(device: torch.device) -> None:
+    """Until the device has done what it was given: what is still queued is part of the time."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
