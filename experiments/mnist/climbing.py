@@ -1,0 +1,115 @@
+"""Measures a ladder, profiles it, and writes its report."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import profkit
+from profkit.workloads.mnist_files import DATA_VARIABLE, locate
+
+from ..measured import head, save
+from . import figures
+from .findings import RungFindings, find
+from .ladder import Ladder, Rung
+from .ladder_report import render
+from .measuring import LONG_S, Machine, Order, machine_of, measure, profiled
+from .program import chosen_device
+from .results import Results
+
+
+def climb(
+    ladder: Ladder,
+    rungs: Sequence[Rung],
+    seeds: int,
+    is_isolated: bool,
+    device: str,
+    data_dir: Path | None,
+    kept: Path,
+    output: Path | None,
+) -> None:
+    """Train, record and report rungs of a ladder.
+
+    Args:
+        ladder: which.
+        rungs: of it, in order.
+        seeds: of each.
+        is_isolated: measure changes without their riders as well.
+        device: `auto`, `cpu` or `cuda`.
+        data_dir: of MNIST; None: where profkit finds it.
+        kept: results and recordings of earlier calls, and of this one.
+        output: the report's file; None: below `reports/`, by device.
+    """
+    chosen = chosen_device(device).type
+    given = data_dir or os.environ.get(DATA_VARIABLE)
+    files = locate(Path(given) if given else None)
+    if files.name != "MNIST":
+        raise SystemExit(f"real MNIST is needed: give --data-dir, or set {DATA_VARIABLE}")
+    options = ("--data-dir", str(given)) if given else ()
+    order = Order(rungs, seeds, options=options)
+    machine = machine_of(_described(), chosen)
+    stored = Results(kept)
+    results = measure(order, machine, stored, _tell)
+    isolated = {}
+    if is_isolated:
+        with_riders = [rung for rung in rungs if rung.riders]
+        isolated = measure(Order(with_riders, seeds, True, options), machine, stored, _tell)
+    runs = {rung.name: profiled(rung, machine, order, kept) for rung in rungs}
+    found = find(rungs, results, isolated, runs)
+    where = output or Path("reports", f"{ladder.name}-{chosen}.md")
+    lines = head(ladder.title, _command(ladder, is_isolated), runs[rungs[0].name])
+    lines[-1:] = _notes(found)
+    lines += _drawn(found, machine, where)
+    save(where, [*lines, *render(found)])
+
+
+def _described() -> dict[str, str]:
+    """The machine, by a run that does nothing."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Path(scratch, "run")
+        with profkit.record(run) as recorder:
+            for _ in recorder.steps(range(2)):
+                pass
+        return profkit.describe_machine(profkit.report(run).runs[0])
+
+
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def _command(ladder: Ladder, is_isolated: bool) -> str:
+    return f"python -m experiments.mnist {ladder.name}" + (" --isolate" if is_isolated else "")
+
+
+def _notes(found: Sequence[RungFindings]) -> list[str]:
+    commits = sorted({one.commit for rung in found for one in rung.results})
+    seeds = sorted({len(rung.results) for rung in found})
+    counted = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return [
+        f"- data: real MNIST, {counted} seeds; trainings longer than {LONG_S:.0f} s have one",
+        f"- commit of the trainings: {', '.join(commits)}",
+        "",
+    ]
+
+
+def _drawn(found: Sequence[RungFindings], machine: Machine, report: Path) -> list[str]:
+    """Figures beside the report, and the lines that show them."""
+    commits = ", ".join(sorted({one.commit for rung in found for one in rung.results}))
+    seeds = max(len(rung.results) for rung in found)
+    note = f"{machine.hardware}; MNIST, up to {seeds} seeds; commit {commits}"
+    drawn = {
+        "rungs": ("A bar a rung, and its stages", figures.draw_rungs(found, note)),
+        "accuracy": ("Time against accuracy", figures.draw_accuracy(found, note)),
+        "forecasts": ("Predicted against measured", figures.draw_forecasts(found, note)),
+    }
+    lines = []
+    directory = report.parent / "figures"
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, (title, text) in drawn.items():
+        if text is None:
+            continue
+        path = directory / f"{report.stem}-{name}.svg"
+        path.write_text(text)
+        lines += [f"![{title}](figures/{path.name})", ""]
+    return lines

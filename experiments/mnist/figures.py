@@ -1,0 +1,133 @@
+"""Figures of a ladder, as SVG text that is the same for the same findings."""
+
+import io
+from collections.abc import Sequence
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from .findings import RungFindings
+
+# The Okabe-Ito palette: tells the stages apart for colour-blind readers too.
+COLOURS = {
+    "dataloader": "#D55E00",
+    "transfer": "#CC79A7",
+    "forward": "#0072B2",
+    "backward": "#56B4E9",
+    "optimizer": "#009E73",
+    "other": "#BBBBBB",
+}
+INK = "#333333"
+LABELS = {"dataloader": "data wait"}
+
+
+def draw_rungs(found: Sequence[RungFindings], note: str) -> str:
+    """A bar a rung: the whole training, and one epoch's training cut into its stages.
+
+    Args:
+        found: rungs in order.
+        note: hardware, seeds, data and commit.
+    """
+    figure, (whole, epoch) = _figure(2, 1.2 + 0.42 * len(found), note)
+    names = [f"{one.rung.number} {one.rung.name}" for one in found]
+    rows = range(len(found))
+    medians = [_median(one.seconds) for one in found]
+    whole.barh(rows, medians, height=0.6, color=INK)
+    for row, median in zip(rows, medians, strict=True):
+        whole.text(median, row, f" {median:.3g} s", va="center", fontsize=8)
+    whole.set_xscale("log")
+    whole.set_xlim(min(medians) / 3, 3 * max(medians))
+    whole.set_xlabel("whole training, s")
+    whole.set_yticks(rows, names)
+    shown: dict[str, object] = {}
+    for row, one in zip(rows, found, strict=True):
+        left = 0.0
+        for stage, share in one.step.stage_shares.items():
+            if share is None:
+                continue
+            width = share * one.epoch_s
+            shown[stage] = epoch.barh(row, width, left=left, height=0.6, color=COLOURS[stage])
+            left += width
+        epoch.text(left, row, f" {one.step.kind}", va="center", fontsize=8)
+    epoch.set_xlim(0, 1.35 * max(one.epoch_s for one in found))
+    epoch.set_xlabel("training one epoch, s, by stage")
+    epoch.set_yticks(rows, [""] * len(found))
+    for axes in (whole, epoch):
+        axes.invert_yaxis()
+    figure.legend(
+        [*shown.values()],
+        [LABELS.get(stage, stage) for stage in shown],
+        loc="outside upper right",
+        ncols=len(shown),
+        fontsize=8,
+        frameon=False,
+    )
+    return _svg(figure)
+
+
+def draw_accuracy(found: Sequence[RungFindings], note: str) -> str:
+    """Each training's time against its accuracy on the test images."""
+    figure, (axes,) = _figure(1, 4.2, note)
+    for row, one in enumerate(found):
+        colour = matplotlib.colormaps["viridis"](row / max(1, len(found) - 1))
+        points = [100 * value for value in one.accuracies]
+        name = f"{one.rung.number} {one.rung.name}"
+        axes.scatter(one.seconds, points, s=24, color=colour, label=name)
+    axes.axhline(99, color=INK, linewidth=0.8, linestyle="--")
+    axes.set_xscale("log")
+    axes.set_xlabel("whole training, s")
+    axes.set_ylabel("test accuracy, %")
+    figure.legend(loc="outside right", fontsize=8, frameon=False)
+    return _svg(figure)
+
+
+def draw_forecasts(found: Sequence[RungFindings], note: str) -> str | None:
+    """What was predicted of an epoch against what was measured; None without predictions."""
+    pairs = [
+        (before, after)
+        for before, after in zip(found, found[1:], strict=False)
+        if after.forecast is not None and after.forecast.speedup is not None
+    ]
+    if not pairs:
+        return None
+    figure, (axes,) = _figure(1, 4.2, note)
+    for before, after in pairs:
+        said = after.forecast
+        assert said is not None  # chosen by that
+        assert said.speedup is not None
+        measured = before.epoch_s / after.epoch_s
+        low, high = said.low or said.speedup, said.high or said.speedup
+        reach = [[max(0.0, said.speedup - low)], [max(0.0, high - said.speedup)]]
+        axes.errorbar([measured], [said.speedup], yerr=reach, fmt="o", color="#0072B2", capsize=3)
+        axes.annotate(
+            f" {after.rung.number} {after.rung.name}", (measured, said.speedup), fontsize=8
+        )
+    ends = axes.get_xlim()
+    axes.plot(ends, ends, color=INK, linewidth=0.8, linestyle="--")
+    axes.set_xlabel("speedup of an epoch, measured")
+    axes.set_ylabel("predicted from the rung before")
+    return _svg(figure)
+
+
+def _median(values: Sequence[float]) -> float:
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def _figure(columns: int, height: float, note: str) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(9, height), layout="constrained")
+    found = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
+    for axes in found:
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.supxlabel(note, fontsize=6, color=INK)
+    return figure, found
+
+
+def _svg(figure: Figure) -> str:
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "profkit", "svg.fonttype": "none"}):
+        FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})
+    return file.getvalue()
