@@ -11,12 +11,18 @@ from profkit.workloads.mnist_files import DATA_VARIABLE, locate
 
 from ..measured import head, save
 from . import figures
+from .dominance import dominance_of
 from .findings import RungFindings, find
 from .ladder import Ladder, Rung
-from .ladder_report import render
+from .ladder_report import render, render_dominance
+from .ladders import rung_named
 from .measuring import LONG_S, Machine, Order, machine_of, measure, profiled
 from .program import chosen_device
+from .recipe import Source
 from .results import Results
+
+PROOF = "no_workers"
+"""A rung whose network is so small that its DataLoader holds most of the step."""
 
 
 def climb(
@@ -61,7 +67,14 @@ def climb(
     lines = head(ladder.title, _command(ladder, is_isolated), runs[rungs[0].name])
     lines[-1:] = _notes(found)
     lines += _drawn(found, machine, where)
-    save(where, [*lines, *render(found)])
+    asked = {rung.name: rung for rung in rungs if rung.recipe.data.source is Source.LOADER}
+    if asked:
+        # The same loader before a network that computes faster by itself.
+        proof = rung_named(PROOF)
+        asked[proof.name] = proof
+        runs[proof.name] = profiled(proof, machine, order, kept)
+    faster = {name: dominance_of(runs[name]) for name in asked}
+    save(where, [*lines, *render(found), *render_dominance(faster)])
 
 
 def _described() -> dict[str, str]:

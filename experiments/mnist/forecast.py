@@ -113,14 +113,14 @@ def forecast(run: Path, before: Recipe, after: Recipe) -> Forecast:
         return Forecast(None, None, None, f"{words}: {unknown[0]}")
     found = [one for one in times if one is not None]
     return Forecast(
-        _together([one.value for one in found]),
-        _together([one.low for one in found]),
-        _together([one.high for one in found]),
+        together([one.value for one in found]),
+        together([one.low for one in found]),
+        together([one.high for one in found]),
         words,
     )
 
 
-def _together(speedups: Sequence[float | None]) -> float | None:
+def together(speedups: Sequence[float | None]) -> float | None:
     """Savings of one step that add up, as the speedup by all of them; None where one is."""
     known = [one for one in speedups if one is not None]
     if len(known) < len(speedups):

@@ -1,9 +1,10 @@
 """Findings of a ladder -> Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from .dominance import Dominance
 from .figures import LABELS
 from .findings import RungFindings, epoch_s_of
 
@@ -37,6 +38,33 @@ def render(found: Sequence[RungFindings]) -> list[str]:
         *_isolated(found),
         *_declarations(found),
     ]
+
+
+def render_dominance(found: Mapping[str, Dominance]) -> list[str]:
+    """What it takes for data loading to hold half of the step, as Markdown; nothing of nothing.
+
+    Args:
+        found: by rung's name, of those that a DataLoader feeds.
+    """
+    if not found:
+        return []
+    lines = [
+        "## What it takes for data loading to hold half of the step",
+        "",
+        "The same batches before a network that computes faster: predicted by what-if, from one "
+        "recorded epoch each.",
+        "",
+        "| rung | data wait, % of the step | forward and backward must be faster by "
+        "| the step then is |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, one in found.items():
+        times = "no speed does" if one.times is None else f"{one.times:.3g}×"
+        then = "unknown" if one.speedup is None else f"{one.speedup:.3g}× faster"
+        if one.times == 1:
+            times = then = "it does here"
+        lines.append(f"| {name} | {100 * one.wait_share:.1f} | {times} | {then} |")
+    return [*lines, ""]
 
 
 def _times(found: Sequence[RungFindings]) -> list[str]:

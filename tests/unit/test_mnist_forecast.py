@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.mnist.fastmlp_rungs import FASTMLP
-from experiments.mnist.forecast import _together, questions
+from experiments.mnist.forecast import together, questions
 from experiments.mnist.ladder import Ladder
 from experiments.mnist.ladders import rung_named
 from experiments.mnist.recipe import Precision, Recipe, changed
@@ -53,5 +53,5 @@ def test_more_work_and_several_changes_are_not_guessed() -> None:
 
 def test_savings_of_one_step_add_up() -> None:
     # A quarter and a half of the step go.
-    assert _together([4 / 3, 2.0]) == pytest.approx(4.0)
-    assert _together([2.0, None]) is None
+    assert together([4 / 3, 2.0]) == pytest.approx(4.0)
+    assert together([2.0, None]) is None

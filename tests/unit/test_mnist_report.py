@@ -1,16 +1,24 @@
 """What the ladder's report says of made-up trainings."""
 
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 from click.testing import CliRunner
 
+from experiments.mnist import dominance
 from experiments.mnist.__main__ import main
+from experiments.mnist.dominance import Dominance
 from experiments.mnist.figures import draw_accuracy, draw_forecasts, draw_rungs
 from experiments.mnist.findings import RungFindings, Step
 from experiments.mnist.forecast import Forecast
-from experiments.mnist.ladder_report import render
+from experiments.mnist.ladder_report import render, render_dominance
 from experiments.mnist.ladders import rung_named
 from experiments.mnist.results import Result, key_of
 from experiments.mnist.train import Epoch, Training
+from profkit import Question
+from profkit.schema.estimate import Estimate
 
 STEP = Step(
     20.0,
@@ -84,6 +92,46 @@ def test_changes_without_riders_are_told_where_they_were_measured(
     assert "Change: `data.source` one tensor on the device." in said
     assert "Riders: `data.reshuffle` False" in said
     assert not any("without their riders" in line for line in render(found[:1]))
+
+
+def test_what_data_loading_lacks_to_dominate() -> None:
+    lines = render_dominance(
+        {
+            "smaller_net": Dominance(0.25, 3.5, 2.0),
+            "initial": Dominance(0.02, None, None),
+            "no_workers": Dominance(0.92, 1.0, 1.0),
+        }
+    )
+    assert lines[-4:-1] == [
+        "| smaller_net | 25.0 | 3.5× | 2× faster |",
+        "| initial | 2.0 | no speed does | unknown |",
+        "| no_workers | 92.0 | it does here | it does here |",
+    ]
+    assert render_dominance({}) == []
+
+
+def test_half_of_the_step_is_what_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data wait 30, the rest 10, computing 60: at 20 of it, data wait is half of 60."""
+    shares = {"dataloader": 0.3, "forward": 0.2, "backward": 0.4, "optimizer": 0.1}
+    step = replace(STEP, stage_shares=shares)
+    asked = []
+
+    def answer(run: Path, questions: list[Question]) -> SimpleNamespace:
+        asked.extend(questions)
+        taken = [1 / (1 - one.amount * shares[one.name]) for one in questions]
+        answers = [SimpleNamespace(speedup=Estimate(one, None, None, 9)) for one in taken]
+        return SimpleNamespace(answers=answers)
+
+    monkeypatch.setattr(dominance, "step_of", lambda run: step)
+    monkeypatch.setattr(dominance.profkit, "what_if", answer)
+    found = dominance.dominance_of(Path("run"))
+    assert found.times == pytest.approx(3.0)
+    assert found.speedup == pytest.approx(100 / 60)
+    assert [one.amount for one in asked] == pytest.approx([2 / 3, 2 / 3])
+    shares["optimizer"], shares["backward"] = 0.35, 0.15
+    assert dominance.dominance_of(Path("run")) == Dominance(0.3, None, None)
+    shares["dataloader"] = 0.6
+    assert dominance.dominance_of(Path("run")).times == 1.0
 
 
 def test_figures_are_the_same_for_the_same_findings(found: list[RungFindings]) -> None:
