@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.mnist.fastmlp_rungs import FASTMLP
-from experiments.mnist.forecast import together, questions
+from experiments.mnist.forecast import questions, together
 from experiments.mnist.ladder import Ladder
 from experiments.mnist.ladders import rung_named
 from experiments.mnist.recipe import Precision, Recipe, changed
