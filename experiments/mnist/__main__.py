@@ -8,7 +8,20 @@ from pathlib import Path
 import click
 
 from .ladder import Ladder, Rung
-from .ladders import LADDERS
+from .ladders import LADDERS, rung_named
+
+SEEDED = ("tuned",)
+"""Rungs whose accuracy over many seeds is reported."""
+
+_device = click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
+_data = click.option("--data-dir", type=click.Path(path_type=Path), help="Of MNIST's four files.")
+_kept = click.option(
+    "--kept",
+    type=click.Path(path_type=Path),
+    default=Path("runs", "mnist"),
+    show_default=True,
+    help="Where results and recordings are kept.",
+)
 
 
 @click.group(help=__doc__)
@@ -41,15 +54,9 @@ def _command(climbed: Ladder) -> click.Command:
     @click.option("--rungs", default=f"0-{last}", show_default=True, help="Such as 0-2, 3 or 0,2.")
     @click.option("--seeds", default=5, show_default=True, type=click.IntRange(1))
     @click.option("--isolate", is_flag=True, help="Measure changes without their riders as well.")
-    @click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
-    @click.option("--data-dir", type=click.Path(path_type=Path), help="Of MNIST's four files.")
-    @click.option(
-        "--kept",
-        type=click.Path(path_type=Path),
-        default=Path("runs", "mnist"),
-        show_default=True,
-        help="Where results and recordings are kept.",
-    )
+    @_device
+    @_data
+    @_kept
     @click.option("-o", "--output", type=click.Path(path_type=Path), help="The report's file.")
     def command(
         rungs: str,
@@ -63,9 +70,70 @@ def _command(climbed: Ladder) -> click.Command:
         from .climbing import climb  # it loads torch
 
         chosen = _chosen(climbed, rungs)
-        climb(climbed, chosen, seeds, isolate, device, data_dir, kept, output)
+        said = [f"python -m experiments.mnist {climbed.name}", f"--seeds {seeds}"]
+        if len(chosen) < len(climbed.rungs):
+            said.append(f"--rungs {rungs}")
+        if isolate:
+            said.append("--isolate")
+        climb(climbed, chosen, seeds, isolate, device, data_dir, kept, output, " ".join(said))
 
     return command
+
+
+@main.command("seeds", help="Train rungs with many seeds, for their accuracy alone.")
+@click.argument("names", metavar="[RUNG]...", nargs=-1)
+@click.option("--seeds", default=30, show_default=True, type=click.IntRange(1))
+@click.option("--engine", default="local", type=click.Choice(["local", "ray"]), show_default=True)
+@_device
+@_data
+@_kept
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("reports", "seeds.md")
+)
+def seeds_command(
+    names: tuple[str, ...],
+    seeds: int,
+    engine: str,
+    device: str,
+    data_dir: Path | None,
+    kept: Path,
+    output: Path,
+) -> None:
+    from .seeding import Engine  # it loads torch, and so does the next
+    from .seeds import report_seeds
+
+    for name in names:
+        try:
+            rung_named(name)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+    chosen = names or SEEDED
+    said = f"python -m experiments.mnist seeds {' '.join(chosen)} --seeds {seeds}"
+    if engine != "local":
+        said += f" --engine {engine}"
+    report_seeds(chosen, seeds, Engine(engine), device, data_dir, kept, output, said)
+
+
+@main.command("inference", help="How fast FastMLP answers, by six ways of asking it.")
+@_data
+@click.option("--keep", type=click.Path(path_type=Path), help="A file of results, for --merge.")
+@click.option(
+    "--merge",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Report on results that machines kept, once for each; nothing is measured.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("reports", "inference.md")
+)
+def inference_command(
+    data_dir: Path | None, keep: Path | None, merge: tuple[Path, ...], output: Path
+) -> None:
+    from .inference import report_inference  # it loads torch
+
+    if keep is not None and merge:
+        raise click.UsageError("--keep and --merge: what is merged was kept already")
+    report_inference(data_dir, merge, keep, output)
 
 
 for _ladder in LADDERS:

@@ -1,28 +1,31 @@
 """Measures a ladder, profiles it, and writes its report."""
 
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import profkit
-from profkit.workloads.mnist_files import DATA_VARIABLE, locate
 
 from ..measured import head, save
-from . import figures
+from . import claims, figures
 from .dominance import dominance_of
 from .findings import RungFindings, find
+from .forty_rungs import FORTY
 from .ladder import Ladder, Rung
 from .ladder_report import render, render_dominance
 from .ladders import rung_named
 from .measuring import LONG_S, Machine, Order, machine_of, measure, profiled
-from .program import chosen_device
+from .program import chosen_device, mnist_at
+from .rates import measure_peak
 from .recipe import Source
 from .results import Results
+from .simple_rungs import SIMPLE
 
 PROOF = "no_workers"
 """A rung whose network is so small that its DataLoader holds most of the step."""
+OWN_SECTIONS = {FORTY.name: claims.reductions, SIMPLE.name: claims.convolution}
+"""What a ladder's report has beside what all have."""
 
 
 def climb(
@@ -34,6 +37,7 @@ def climb(
     data_dir: Path | None,
     kept: Path,
     output: Path | None,
+    command: str,
 ) -> None:
     """Train, record and report rungs of a ladder.
 
@@ -46,27 +50,24 @@ def climb(
         data_dir: of MNIST; None: where profkit finds it.
         kept: results and recordings of earlier calls, and of this one.
         output: the report's file; None: below `reports/`, by device.
+        command: what this was asked for by.
     """
     chosen = chosen_device(device).type
-    given = data_dir or os.environ.get(DATA_VARIABLE)
-    files = locate(Path(given) if given else None)
-    if files.name != "MNIST":
-        raise SystemExit(f"real MNIST is needed: give --data-dir, or set {DATA_VARIABLE}")
-    options = ("--data-dir", str(given)) if given else ()
+    options = data_options(data_dir)
     order = Order(rungs, seeds, options=options)
-    machine = machine_of(_described(), chosen)
+    machine = machine_of(described(), chosen)
     stored = Results(kept)
-    results = measure(order, machine, stored, _tell)
+    results = measure(order, machine, stored, tell)
     isolated = {}
     if is_isolated:
         with_riders = [rung for rung in rungs if rung.riders]
-        isolated = measure(Order(with_riders, seeds, True, options), machine, stored, _tell)
+        isolated = measure(Order(with_riders, seeds, True, options), machine, stored, tell)
     runs = {rung.name: profiled(rung, machine, order, kept) for rung in rungs}
     found = find(rungs, results, isolated, runs)
     where = output or Path("reports", f"{ladder.name}-{chosen}.md")
-    lines = head(ladder.title, _command(ladder, is_isolated), runs[rungs[0].name])
+    lines = head(ladder.title, command, runs[rungs[0].name])
     lines[-1:] = _notes(found)
-    lines += _drawn(found, machine, where)
+    lines += _drawn(found, ladder.aim, machine, where)
     asked = {rung.name: rung for rung in rungs if rung.recipe.data.source is Source.LOADER}
     if asked:
         # The same loader before a network that computes faster by itself.
@@ -74,10 +75,25 @@ def climb(
         asked[proof.name] = proof
         runs[proof.name] = profiled(proof, machine, order, kept)
     faster = {name: dominance_of(runs[name]) for name in asked}
-    save(where, [*lines, *render(found), *render_dominance(faster)])
+    peak = measure_peak(chosen_device(device))
+    own = OWN_SECTIONS.get(ladder.name)
+    lines += render(found, ladder.aim, peak)
+    if own is not None:
+        lines += own(found, peak)
+    save(where, [*lines, *render_dominance(faster)])
 
 
-def _described() -> dict[str, str]:
+def data_options(data_dir: Path | None) -> tuple[str, ...]:
+    """What a training's process is told about where MNIST is, which is looked for first.
+
+    Raises:
+        SystemExit: it is not there.
+    """
+    mnist_at(data_dir)
+    return ("--data-dir", str(data_dir)) if data_dir else ()
+
+
+def described() -> dict[str, str]:
     """The machine, by a run that does nothing."""
     with tempfile.TemporaryDirectory() as scratch:
         run = Path(scratch, "run")
@@ -87,12 +103,8 @@ def _described() -> dict[str, str]:
         return profkit.describe_machine(profkit.report(run).runs[0])
 
 
-def _tell(what: str) -> None:
+def tell(what: str) -> None:
     print(what, file=sys.stderr, flush=True)
-
-
-def _command(ladder: Ladder, is_isolated: bool) -> str:
-    return f"python -m experiments.mnist {ladder.name}" + (" --isolate" if is_isolated else "")
 
 
 def _notes(found: Sequence[RungFindings]) -> list[str]:
@@ -106,14 +118,14 @@ def _notes(found: Sequence[RungFindings]) -> list[str]:
     ]
 
 
-def _drawn(found: Sequence[RungFindings], machine: Machine, report: Path) -> list[str]:
+def _drawn(found: Sequence[RungFindings], aim: float, machine: Machine, report: Path) -> list[str]:
     """Figures beside the report, and the lines that show them."""
     commits = ", ".join(sorted({one.commit for rung in found for one in rung.results}))
     seeds = max(len(rung.results) for rung in found)
     note = f"{machine.hardware}; MNIST, up to {seeds} seeds; commit {commits}"
     drawn = {
         "rungs": ("A bar a rung, and its stages", figures.draw_rungs(found, note)),
-        "accuracy": ("Time against accuracy", figures.draw_accuracy(found, note)),
+        "accuracy": ("Time against accuracy", figures.draw_accuracy(found, aim, note)),
         "forecasts": ("Predicted against measured", figures.draw_forecasts(found, note)),
     }
     lines = []

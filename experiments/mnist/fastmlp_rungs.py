@@ -14,7 +14,7 @@ from .recipe import (
     Stop,
 )
 
-FASTMLP = Ladder("fastmlp", "FastMLP: 97 % on a CPU")
+FASTMLP = Ladder("fastmlp", "FastMLP: 97 % on a CPU", aim=0.97)
 
 FASTMLP.begin(
     "fastmlp",

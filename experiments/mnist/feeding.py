@@ -13,11 +13,14 @@ from profkit.workloads.mnist import open_dataset
 from profkit.workloads.mnist_files import DataFiles
 from profkit.workloads.sources import resident
 
-from .networks import SIDE
-from .recipe import Data, Source
+from .augmenting import augmented, sample_transform
+from .networks import SIDE, middle
+from .recipe import Augment, Data, Source
 
 VALIDATION = 10_000
 """The last training images: those that constants are chosen on, in place of the test images."""
+SAMPLE = 5_000
+"""Images that are looked at before training."""
 
 
 class Batches(Protocol):
@@ -30,11 +33,19 @@ class Batches(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Batches to train on and to test on; `test_count` is the images that are tested."""
+    """What a training is fed with.
+
+    Attributes:
+        train, test: batches to train on and to test on.
+        test_count: images that are tested.
+        sample: some images that are trained on, (n, 1, side, side), as they are before they are
+            changed at random; None where none lie ready.
+    """
 
     train: Batches
     test: Batches
     test_count: int
+    sample: Tensor | None = None
 
 
 class Resident:
@@ -45,6 +56,7 @@ class Resident:
         batch_size: images.
         order: draws each epoch's order; None: as they lie.
         drop_last: whether a last batch that is not full is left out.
+        augment: of each batch.
     """
 
     def __init__(
@@ -55,7 +67,9 @@ class Resident:
         order: torch.Generator | None = None,
         *,
         drop_last: bool = False,
+        augment: Augment | None = None,
     ) -> None:
+        self._augment = augment or Augment()
         self._images, self._labels = images, labels
         self._batch_size = batch_size
         self._order = order
@@ -69,14 +83,15 @@ class Resident:
         starts = range(0, self._count, self._batch_size)
         if self._order is None:
             for start in starts:
-                rows = slice(start, min(start + self._batch_size, self._count))
-                yield self._images[rows], self._labels[rows]
+                yield self._batch(slice(start, min(start + self._batch_size, self._count)))
             return
         order = torch.randperm(len(self._images), generator=self._order)
         order = order.to(self._images.device)
         for start in starts:
-            rows = order[start : min(start + self._batch_size, self._count)]
-            yield self._images[rows], self._labels[rows]
+            yield self._batch(order[start : min(start + self._batch_size, self._count)])
+
+    def _batch(self, rows: slice | Tensor) -> tuple[Tensor, Tensor]:
+        return augmented(self._images[rows], self._augment), self._labels[rows]
 
 
 class _Watched:
@@ -113,13 +128,15 @@ def open_feed(
     tested = slice(count, None) if is_validated else slice(None)
     order = torch.Generator().manual_seed(seed)
     if data.source is Source.RESIDENT:
+        if not data.is_normalized:
+            raise ValueError("data.is_normalized False: resident data is normalised")
         images, labels = (column[:count] for column in resident(train))
-        images = _middle(images, data.side)
+        images = middle(images, data.side).contiguous()
         if not data.reshuffle:
             drawn = torch.randperm(count, generator=order)
             images, labels = images[drawn], labels[drawn]
         test_images, test_labels = (column[tested] for column in resident(test))
-        test_images = _middle(test_images, data.side)
+        test_images = middle(test_images, data.side).contiguous()
         return Feed(
             _Watched(
                 Resident(
@@ -128,13 +145,17 @@ def open_feed(
                     data.batch_size,
                     order if data.reshuffle else None,
                     drop_last=data.drop_last,
+                    augment=data.augment,
                 )
             ),
             Resident(test_images.to(device), test_labels.to(device), data.test_batch_size),
             len(test_images),
+            images[:SAMPLE],
         )
     if data.side != SIDE:
         raise ValueError(f"data.side {data.side}: only resident data is cut")
+    train.transform = sample_transform(data, is_trained_on=True)
+    test.transform = sample_transform(data, is_trained_on=False)
     workers = data.workers
     if workers is None:
         workers = 1 if device.type == "cuda" else 0
@@ -154,9 +175,3 @@ def open_feed(
         DataLoader(second, data.test_batch_size, num_workers=workers, pin_memory=is_pinned),
         len(second),  # type: ignore[arg-type]  # both kinds have a length
     )
-
-
-def _middle(images: Tensor, side: int) -> Tensor:
-    """The middle of images (n, 1, 28, 28), as (n, 1, side, side)."""
-    edge = (SIDE - side) // 2
-    return images[:, :, edge : edge + side, edge : edge + side].contiguous()

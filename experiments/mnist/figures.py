@@ -30,7 +30,7 @@ def draw_rungs(found: Sequence[RungFindings], note: str) -> str:
         found: rungs in order.
         note: hardware, seeds, data and commit.
     """
-    figure, (whole, epoch) = _figure(2, 1.2 + 0.42 * len(found), note)
+    figure, (whole, epoch) = figure_of(2, 1.2 + 0.42 * len(found), note)
     names = [f"{one.rung.number} {one.rung.name}" for one in found]
     rows = range(len(found))
     medians = [_median(one.seconds) for one in found]
@@ -64,35 +64,35 @@ def draw_rungs(found: Sequence[RungFindings], note: str) -> str:
         fontsize=8,
         frameon=False,
     )
-    return _svg(figure)
+    return svg_of(figure)
 
 
-def draw_accuracy(found: Sequence[RungFindings], note: str) -> str:
-    """Each training's time against its accuracy on the test images."""
-    figure, (axes,) = _figure(1, 4.2, note)
+def draw_accuracy(found: Sequence[RungFindings], aim: float, note: str) -> str:
+    """Each training's time against its accuracy on the test images, and the one aimed at."""
+    figure, (axes,) = figure_of(1, 4.2, note)
     for row, one in enumerate(found):
         colour = matplotlib.colormaps["viridis"](row / max(1, len(found) - 1))
         points = [100 * value for value in one.accuracies]
         name = f"{one.rung.number} {one.rung.name}"
         axes.scatter(one.seconds, points, s=24, color=colour, label=name)
-    axes.axhline(99, color=INK, linewidth=0.8, linestyle="--")
+    axes.axhline(100 * aim, color=INK, linewidth=0.8, linestyle="--")
     axes.set_xscale("log")
     axes.set_xlabel("whole training, s")
     axes.set_ylabel("test accuracy, %")
     figure.legend(loc="outside right", fontsize=8, frameon=False)
-    return _svg(figure)
+    return svg_of(figure)
 
 
 def draw_forecasts(found: Sequence[RungFindings], note: str) -> str | None:
     """What was predicted of an epoch against what was measured; None without predictions."""
     pairs = [
-        (before, after)
-        for before, after in zip(found, found[1:], strict=False)
-        if after.forecast is not None and after.forecast.speedup is not None
+        (one.before, one)
+        for one in found
+        if one.before is not None and one.forecast is not None and one.forecast.speedup is not None
     ]
     if not pairs:
         return None
-    figure, (axes,) = _figure(1, 4.2, note)
+    figure, (axes,) = figure_of(1, 4.2, note)
     for before, after in pairs:
         said = after.forecast
         assert said is not None  # chosen by that
@@ -107,8 +107,8 @@ def draw_forecasts(found: Sequence[RungFindings], note: str) -> str | None:
     ends = axes.get_xlim()
     axes.plot(ends, ends, color=INK, linewidth=0.8, linestyle="--")
     axes.set_xlabel("speedup of an epoch, measured")
-    axes.set_ylabel("predicted from the rung before")
-    return _svg(figure)
+    axes.set_ylabel("predicted from the rung that is changed")
+    return svg_of(figure)
 
 
 def _median(values: Sequence[float]) -> float:
@@ -117,7 +117,8 @@ def _median(values: Sequence[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
-def _figure(columns: int, height: float, note: str) -> tuple[Figure, list[Axes]]:
+def figure_of(columns: int, height: float, note: str) -> tuple[Figure, list[Axes]]:
+    """A figure of so many parts side by side, with a note below; the height is in inches."""
     figure = Figure(figsize=(9, height), layout="constrained")
     found = [figure.add_subplot(1, columns, column + 1) for column in range(columns)]
     for axes in found:
@@ -126,7 +127,8 @@ def _figure(columns: int, height: float, note: str) -> tuple[Figure, list[Axes]]
     return figure, found
 
 
-def _svg(figure: Figure) -> str:
+def svg_of(figure: Figure) -> str:
+    """The figure as text that is the same for the same figure."""
     file = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "profkit", "svg.fonttype": "none"}):
         FigureCanvasSVG(figure).print_svg(file, metadata={"Date": None})

@@ -41,13 +41,15 @@ class RungFindings:
         results: a training each, at least one.
         isolated: the same without the rung's riders; none where it has none, or nobody asked.
         step: by a recorded epoch.
-        forecast: what was said of this rung from the one before; None for the first.
+        before: the rung that it changes; None where that was not measured.
+        forecast: what was said of this rung from a recording of that one; None without it.
     """
 
     rung: Rung
     results: Sequence[Result]
     isolated: Sequence[Result]
     step: Step
+    before: "RungFindings | None"
     forecast: Forecast | None
 
     @property
@@ -70,6 +72,18 @@ class RungFindings:
         """Median over all epochs of all seeds of what training on one took, in s."""
         return epoch_s_of(self.results)
 
+    @property
+    def stages_s(self) -> dict[str, float | None]:
+        """What each stage takes of an epoch; None where it was not observed."""
+        return {
+            stage: None if share is None else share * self.epoch_s
+            for stage, share in self.step.stage_shares.items()
+        }
+
+    def until(self, accuracy: float) -> list[float]:
+        """What it took to reach an accuracy on the test images, in s, one a seed that did so."""
+        return [taken for taken in (_until(one, accuracy) for one in self.results) if taken]
+
 
 def epoch_s_of(results: Sequence[Result]) -> float:
     """Median over all epochs of all trainings of what training on one took, in s."""
@@ -90,15 +104,28 @@ def find(
         isolated: of some of them without their riders, by name.
         runs: run directory of a recorded epoch of each, by name.
     """
-    found: list[RungFindings] = []
-    for before, rung in zip([None, *rungs], rungs, strict=False):
+    found: dict[str, RungFindings] = {}
+    for rung in rungs:
+        before = None if rung.on is None else found.get(rung.on)
         said = None
-        if before is not None and before.number == rung.number - 1:
-            said = forecast(runs[before.name], before.recipe, rung.isolated)
+        if before is not None:
+            said = forecast(runs[before.rung.name], before.rung.recipe, rung.isolated)
         step = step_of(runs[rung.name])
         alone = isolated.get(rung.name, ())
-        found.append(RungFindings(rung, results[rung.name], alone, step, said))
-    return found
+        found[rung.name] = RungFindings(rung, results[rung.name], alone, step, before, said)
+    return list(found.values())
+
+
+def _until(result: Result, accuracy: float) -> float | None:
+    """Seconds to the test that showed it; None where none did."""
+    training = result.training
+    # What the clock counts beside epochs: loading where the recipe says so, and making the model.
+    taken = training.seconds - sum(one.train_s + one.test_s for one in training.epochs)
+    for one in training.epochs:
+        taken += one.train_s + one.test_s
+        if one.accuracy >= accuracy:
+            return taken
+    return None
 
 
 def step_of(run: Path) -> Step:

@@ -51,6 +51,8 @@ def work_of(network: Network, side: int = SIDE) -> Work:
     """What matrix products and convolutions of a network take; the rest is not counted."""
     with torch.random.fork_rng():
         model = DigitNet(network, side)
+    if network.is_whitened:
+        model.whiten(torch.rand(2, 1, side, side))
     images, labels = torch.zeros(1, 1, side, side), torch.zeros(1, dtype=torch.int64)
     with FlopCounterMode(display=False) as forward:
         loss = F.cross_entropy(model.eval()(images), labels)

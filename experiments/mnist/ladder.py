@@ -1,4 +1,4 @@
-"""A ladder: recipes of which each is declared by what it changes on the one before."""
+"""A ladder: recipes of which each is declared by what it changes on an earlier one."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +14,9 @@ class Rung:
     Attributes:
         number: 0 is the first.
         name: of the change.
-        recipe: with the change and its riders, and all changes before.
-        isolated: the recipe before with the change alone.
+        on: name of the rung that it changes; None for the first.
+        recipe: that rung's, with the change and its riders.
+        isolated: that rung's, with the change alone.
         change: what the rung is about: new values by path.
         riders: what was changed with it, though it is another matter.
         why: what the change is for.
@@ -25,6 +26,7 @@ class Rung:
 
     number: int
     name: str
+    on: str | None
     recipe: Recipe
     isolated: Recipe
     change: Mapping[str, Any]
@@ -36,16 +38,18 @@ class Rung:
 
 @dataclass(slots=True)
 class Ladder:
-    """Rungs, each a step on from the one before.
+    """Rungs, each a step on from the one before, or from another earlier one.
 
     Attributes:
         name: of the command that climbs it, and of its report.
         title: of that.
+        aim: accuracy on the test images that it is about, 0 to 1.
         rungs: at least one.
     """
 
     name: str
     title: str
+    aim: float
     rungs: list[Rung] = field(default_factory=list)
 
     def begin(
@@ -53,22 +57,24 @@ class Ladder:
     ) -> None:
         """Declare the first rung, that changes nothing."""
         assert not self.rungs
-        self.rungs.append(Rung(0, name, recipe, recipe, {}, {}, why, published_s, ()))
+        self.rungs.append(Rung(0, name, None, recipe, recipe, {}, {}, why, published_s, ()))
 
     def step(
         self,
         name: str,
         *,
+        on: str | None = None,
         change: Mapping[str, Any],
         riders: Mapping[str, Any] | None = None,
         why: str,
         published_s: float | None = None,
         sources: tuple[str, ...] = (),
     ) -> None:
-        """Declare the next rung.
+        """Declare the next rung, that changes the one before or the one named `on`.
 
         Raises:
-            ValueError: a path is unknown, is both change and rider, or is changed to what it is.
+            ValueError: a path is unknown, is both change and rider, or is changed to what it is;
+                there is no rung to change.
         """
         riders = riders or {}
         both = change.keys() & riders.keys()
@@ -76,11 +82,13 @@ class Ladder:
             raise ValueError(f"{name}: {', '.join(sorted(both))} is both a change and a rider")
         if name in (rung.name for rung in self.rungs):
             raise ValueError(f"{name}: there is such a rung already")
-        isolated = changed(self.rungs[-1].recipe, change)
+        before = self.rungs[-1] if on is None else self.named(on)
+        isolated = changed(before.recipe, change)
         self.rungs.append(
             Rung(
                 len(self.rungs),
                 name,
+                before.name,
                 changed(isolated, riders),
                 isolated,
                 change,

@@ -3,10 +3,15 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy import stats
 
 from .dominance import Dominance
 from .figures import LABELS
 from .findings import RungFindings, epoch_s_of
+from .rates import Peak, rate_of
+
+CHANCE = 0.2
+"""An accuracy below this has learned nothing: guessing gives a tenth."""
 
 
 def median_and_quartiles(values: Sequence[float]) -> str:
@@ -25,15 +30,35 @@ def mean_and_deviation(accuracies: Sequence[float]) -> str:
     return f"{mean} ({100 * np.std(accuracies, ddof=1):.2f})"
 
 
-def render(found: Sequence[RungFindings]) -> list[str]:
+def gain_interval(before: Sequence[float], after: Sequence[float]) -> str:
+    """Mean difference in percentage points and its 95 % interval by Student's t, paired by seed.
+
+    Args:
+        before, after: accuracies, 0 to 1, from the first seed on; what the longer one has more is
+            left out.
+    """
+    pairs = list(zip(before, after, strict=False))
+    gains = [100 * (two - one) for one, two in pairs]
+    mean = float(np.mean(gains))
+    if len(gains) < 2:
+        return f"{mean:+.2f}"
+    reach = float(stats.sem(gains) * stats.t.ppf(0.975, len(gains) - 1))
+    return f"{mean:+.2f} ({mean - reach:+.2f} to {mean + reach:+.2f})"
+
+
+def render(found: Sequence[RungFindings], aim: float, peak: Peak) -> list[str]:
     """The report's tables, without its head and its figures.
 
     Args:
         found: some rungs of a ladder, in order.
+        aim: accuracy that it is about, 0 to 1.
+        peak: of the machine.
     """
     return [
-        *_times(found),
+        *_times(found, aim),
         *_steps(found),
+        *_costs(found),
+        *_rates(found, peak),
         *_forecasts(found),
         *_isolated(found),
         *_declarations(found),
@@ -67,32 +92,54 @@ def render_dominance(found: Mapping[str, Dominance]) -> list[str]:
     return [*lines, ""]
 
 
-def _times(found: Sequence[RungFindings]) -> list[str]:
+def _times(found: Sequence[RungFindings], aim: float) -> list[str]:
     first = float(np.median(found[0].seconds))
     lines = [
         "## Time to the end of each training",
         "",
         "Seconds on the rung's own clock, to the accuracy of the last test: median (quartiles). "
-        "Each training is a process of its own, and the seeds take turns over the rungs.",
+        "Each training is a process of its own, and the seeds take turns over the rungs. Loading, "
+        "from the files to what feeds the training, is part of that where a rung's clock says so, "
+        f"else beside it. To {100 * aim:g} %: until the first test that showed it.",
         "",
-        "| rung | s | seeds | times faster than the one before | than the first | epochs | "
-        "test accuracy, % (sd) | published, s |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|",
+        "| rung | changes | s | seeds | times faster than that | than the first | epochs "
+        "| test accuracy, % (sd) "
+        f"| s to {100 * aim:g} % | loading, s | published, s |",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    before: float | None = None
     for one in found:
         median = float(np.median(one.seconds))
         epochs = sorted(set(one.epochs))
         counted = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
         published = one.rung.published_s
+        faster = "–" if one.before is None else f"{np.median(one.before.seconds) / median:.2f}"
+        loading = np.median([result.training.loading_s for result in one.results])
+        counts = "in it" if one.rung.recipe.clock.includes_loading else "beside it"
         lines.append(
-            f"| {one.rung.number} {one.rung.name} | {median_and_quartiles(one.seconds)} "
-            f"| {len(one.results)} | {'–' if before is None else f'{before / median:.2f}'} "
-            f"| {first / median:.3g} | {counted} | {mean_and_deviation(one.accuracies)} "
-            f"| {'–' if published is None else f'{published:g}'} |"
+            f"| {one.rung.number} {one.rung.name} | {one.rung.on or '–'} "
+            f"| {median_and_quartiles(one.seconds)} | {len(one.results)} | {faster} "
+            f"| {first / median:.3g} | {counted} | {_accuracy(one)} | {_reached(one, aim)} "
+            f"| {loading:.2g}, {counts} | {'–' if published is None else f'{published:g}'} |"
         )
-        before = median
     return [*lines, ""]
+
+
+def _accuracy(one: RungFindings) -> str:
+    diverged = sum(
+        not np.isfinite(result.training.epochs[-1].loss) or result.training.accuracy < CHANCE
+        for result in one.results
+    )
+    text = mean_and_deviation(one.accuracies)
+    return f"{text}; {diverged} of {len(one.results)} diverged" if diverged else text
+
+
+def _reached(one: RungFindings, aim: float) -> str:
+    times = one.until(aim)
+    if not times:
+        return "not reached"
+    text = median_and_quartiles(times)
+    count = len(one.results)
+    return text if len(times) == count else f"{text}; {len(times)} of {count}"
 
 
 def _steps(found: Sequence[RungFindings]) -> list[str]:
@@ -119,20 +166,91 @@ def _steps(found: Sequence[RungFindings]) -> list[str]:
     return [*lines, ""]
 
 
+def _costs(found: Sequence[RungFindings]) -> list[str]:
+    changed = [one for one in found if one.before is not None]
+    if not changed:
+        return []
+    stages = list(found[0].step.stage_shares)
+    lines = [
+        "## What each change costs or saves of an epoch, by stage, and what it gains",
+        "",
+        "Seconds of training on one epoch, more (+) or fewer (-) than the rung that is changed. An "
+        "epoch's time is the median over all seeds, its stages by the shares above. Accuracy in "
+        "percentage points, at the end and after the first epoch: mean (95 %) over seeds.",
+        "",
+        "| rung | changes | "
+        + " | ".join(LABELS.get(stage, stage) for stage in stages)
+        + " | epoch | accuracy | after the first epoch |",
+        "|---|---|" + "---:|" * (len(stages) + 3),
+    ]
+    for one in changed:
+        before = one.before
+        assert before is not None  # chosen by that
+        old, new = before.stages_s, one.stages_s
+        firsts = [
+            [result.training.epochs[0].accuracy for result in each.results]
+            for each in (before, one)
+        ]
+        cells = [_difference(old[stage], new[stage]) for stage in stages]
+        cells += [
+            _difference(before.epoch_s, one.epoch_s),
+            gain_interval(before.accuracies, one.accuracies),
+            gain_interval(*firsts),
+        ]
+        lines.append(f"| {one.rung.number} {one.rung.name} | {one.rung.on} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def _difference(before: float | None, after: float | None) -> str:
+    if before is None and after is None:
+        return "–"
+    return f"{(after or 0.0) - (before or 0.0):+.2f}"
+
+
+def _rates(found: Sequence[RungFindings], peak: Peak) -> list[str]:
+    measured = ", ".join(f"{one / 1e9:.0f} GFLOP/s {name}" for name, one in peak.rates.items())
+    lines = [
+        "## Operations, and the rate at which they are done",
+        "",
+        "Floating-point operations of convolutions and matrix products for one image, two for each "
+        "multiply-add (torch.utils.flop_counter), over what forward and backward take of an epoch. "
+        f"This machine's peak, by a product of two matrices of {peak.side} by {peak.side} in the "
+        f"same run, median of {peak.count}: {measured}.",
+        "",
+        "| rung | forward, Mflop | backward, Mflop | achieved, GFLOP/s | % of the peak |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for one in found:
+        rate = rate_of(one)
+        name = one.rung.recipe.compute.precision.name.lower()
+        whole = peak.rates.get(name)
+        achieved = "–" if rate.achieved is None else f"{rate.achieved / 1e9:.1f}"
+        share = (
+            "–"
+            if rate.achieved is None or whole is None
+            else f"{100 * rate.achieved / whole:.1f} of {name}"
+        )
+        lines.append(
+            f"| {one.rung.number} {one.rung.name} | {rate.work.forward / 1e6:.2f} "
+            f"| {rate.work.backward / 1e6:.2f} | {achieved} | {share} |"
+        )
+    return [*lines, ""]
+
+
 def _forecasts(found: Sequence[RungFindings]) -> list[str]:
     lines = [
         "## Predicted before, and measured after",
         "",
         "How many times faster training one epoch becomes: what `profkit what-if` says from the "
-        "recorded epoch of the rung before, and what was measured (medians over all epochs of all "
-        "seeds). Riders are no part of a prediction.",
+        "recorded epoch of the rung that is changed, and what was measured (medians over all "
+        "epochs of all seeds). Riders are no part of a prediction.",
         "",
         "| change | predicted (95 %) | measured | epoch before, s | after, s | asked |",
         "|---|---:|---:|---:|---:|---|",
     ]
-    for before, after in zip(found, found[1:], strict=False):
-        said = after.forecast
-        if said is None:
+    for after in found:
+        before, said = after.before, after.forecast
+        if before is None or said is None:
             continue
         predicted = "unknown"
         if said.speedup is not None:
@@ -147,11 +265,7 @@ def _forecasts(found: Sequence[RungFindings]) -> list[str]:
 
 
 def _isolated(found: Sequence[RungFindings]) -> list[str]:
-    pairs = [
-        (before, after)
-        for before, after in zip(found, found[1:], strict=False)
-        if after.isolated and after.rung.number == before.rung.number + 1
-    ]
+    pairs = [(one.before, one) for one in found if one.isolated and one.before is not None]
     if not pairs:
         return []
     lines = [
@@ -179,7 +293,7 @@ def _declarations(found: Sequence[RungFindings]) -> list[str]:
         rung = one.rung
         lines.append(f"- **{rung.number} {rung.name}**: {rung.why}")
         if rung.change:
-            lines[-1] += " Change: " + _changes(rung.change) + "."
+            lines[-1] += f" Change on {rung.on}: " + _changes(rung.change) + "."
         if rung.riders:
             lines[-1] += " Riders: " + _changes(rung.riders) + "."
         if rung.sources:

@@ -1,10 +1,13 @@
 """All ladders, and how a rung is found."""
 
 from .fastmlp_rungs import FASTMLP
+from .forty_rungs import FORTY
 from .ladder import Ladder, Rung
+from .minute_rungs import MINUTE
 from .rungs import LADDER
+from .simple_rungs import SIMPLE
 
-LADDERS: tuple[Ladder, ...] = (LADDER, FASTMLP)
+LADDERS: tuple[Ladder, ...] = (LADDER, FASTMLP, MINUTE, FORTY, SIMPLE)
 
 
 def rung_named(name: str) -> Rung:
@@ -13,9 +16,17 @@ def rung_named(name: str) -> Rung:
     Raises:
         ValueError: there is none.
     """
+    return ladder_of(name).named(name)
+
+
+def ladder_of(name: str) -> Ladder:
+    """The ladder that has a rung of that name.
+
+    Raises:
+        ValueError: there is none.
+    """
     for ladder in LADDERS:
-        for rung in ladder:
-            if rung.name == name:
-                return rung
+        if any(rung.name == name for rung in ladder):
+            return ladder
     names = ", ".join(rung.name for ladder in LADDERS for rung in ladder)
     raise ValueError(f"there is no rung {name!r}; there are {names}")

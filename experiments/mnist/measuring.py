@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import click
 import msgspec
 
 from .ladder import Rung
@@ -18,6 +19,10 @@ from .train import Training
 LONG_S = 150.0
 """A training that takes longer is measured with one seed."""
 PROFILED_EPOCHS = 1
+
+
+class TrainingFailedError(click.ClickException):
+    """A training's process ended with an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,8 @@ def measure(
             known = found[rung.name]
             if known and known[0].training.seconds > LONG_S:
                 continue
-            key = _key(rung, seed, machine, is_isolated=order.is_isolated)
-            result = results.of(key)
+            key = key_on(rung, seed, machine, is_isolated=order.is_isolated)
+            result = results.of(key, is_timed=True)
             if result is None:
                 training = trained(rung, seed, machine.device, order)
                 result = Result(key, machine.commit, True, None, training)
@@ -98,7 +103,8 @@ def measure(
     return found
 
 
-def _key(rung: Rung, seed: int, machine: Machine, *, is_isolated: bool) -> Key:
+def key_on(rung: Rung, seed: int, machine: Machine, *, is_isolated: bool) -> Key:
+    """The key of a training that is to be done on a machine."""
     where = f"{machine.hardware}; {machine.device}"
     return key_of(rung, seed, where, machine.versions, is_isolated=is_isolated)
 
@@ -107,7 +113,7 @@ def trained(rung: Rung, seed: int, device: str, order: Order) -> Training:
     """One training in a process of its own.
 
     Raises:
-        SystemExit: it failed; its own words stand above.
+        TrainingFailedError: it failed; its own words stand above.
     """
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, "training.json")
@@ -116,7 +122,9 @@ def trained(rung: Rung, seed: int, device: str, order: Order) -> Training:
             stdout=subprocess.DEVNULL,
         )
         if ended.returncode:
-            raise SystemExit(f"{rung.name} with seed {seed} failed: see above; what ended is kept")
+            raise TrainingFailedError(
+                f"{rung.name} with seed {seed} failed: see above; what ended is kept"
+            )
         return msgspec.json.decode(out.read_bytes(), type=Training)
 
 
@@ -128,8 +136,11 @@ def profiled(rung: Rung, machine: Machine, order: Order, kept: Path) -> Path:
         machine: where.
         order: with which options.
         kept: where run directories go.
+
+    Raises:
+        TrainingFailedError: it failed.
     """
-    key = msgspec.json.encode(_key(rung, 0, machine, is_isolated=False))
+    key = msgspec.json.encode(key_on(rung, 0, machine, is_isolated=False))
     run = kept / f"{rung.name}-{hashlib.sha256(key).hexdigest()[:8]}"
     done = run.with_suffix(".done")
     if not done.exists():
@@ -144,7 +155,9 @@ def profiled(rung: Rung, machine: Machine, order: Order, kept: Path) -> Path:
             text=True,
         )
         if ended.returncode:
-            raise SystemExit(f"recording {rung.name} failed: {ended.stderr.strip()[-500:]}")
+            raise TrainingFailedError(
+                f"recording {rung.name} failed: {ended.stderr.strip()[-500:]}"
+            )
         done.touch()
     return run
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import msgspec
 import torch
 
-from profkit.workloads.mnist_files import DATA_VARIABLE, locate
+from profkit.workloads.mnist_files import DATA_VARIABLE, DataFiles, locate
 
 from .ladders import rung_named
+from .recipe import changed, value_of
 from .train import train
 
 
@@ -30,10 +31,33 @@ def chosen_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def mnist_at(data_dir: Path | None) -> DataFiles:
+    """The real images, in the directory or where profkit finds them.
+
+    Raises:
+        SystemExit: they are not there.
+    """
+    given = data_dir or os.environ.get(DATA_VARIABLE)
+    files = locate(Path(given) if given else None)
+    if files.name != "MNIST":
+        raise SystemExit(f"real MNIST is needed: give --data-dir, or set {DATA_VARIABLE}")
+    return files
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rung")
     parser.add_argument("--isolate", action="store_true", help="the change without its riders")
+    parser.add_argument(
+        "--change",
+        action="append",
+        default=[],
+        metavar="PATH=VALUE",
+        help="of the recipe, such as data.batch_size=512; may be repeated",
+    )
+    parser.add_argument(
+        "--validate", action="store_true", help="on the last training images, left out of training"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--data-dir", type=Path)
@@ -41,16 +65,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where the result goes, as JSON")
     given = parser.parse_args()
     device = chosen_device(given.device)
-    data_dir = given.data_dir or os.environ.get(DATA_VARIABLE)
-    files = locate(Path(data_dir) if data_dir else None)
-    if files.name != "MNIST":
-        raise SystemExit(f"real MNIST is needed: give --data-dir, or set {DATA_VARIABLE}")
+    files = mnist_at(given.data_dir)
     try:
         rung = rung_named(given.rung)
+        recipe = rung.isolated if given.isolate else rung.recipe
+        for one in given.change:
+            path, _, text = one.partition("=")
+            recipe = changed(recipe, {path: value_of(recipe, path, text)})
     except ValueError as error:
         raise SystemExit(str(error)) from None
-    recipe = rung.isolated if given.isolate else rung.recipe
-    found = train(recipe, files, seed=given.seed, device=device, most_epochs=given.epochs)
+    found, _ = train(
+        recipe,
+        files,
+        seed=given.seed,
+        device=device,
+        most_epochs=given.epochs,
+        is_validated=given.validate,
+    )
     print(
         f"{rung.name}, seed {given.seed}: {100 * found.accuracy:.2f} % after "
         f"{len(found.epochs)} epochs, {found.seconds:.3g} s"

@@ -1,5 +1,6 @@
 """A training as data: everything that decides what it computes and what its clock counts."""
 
+from ast import literal_eval
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
@@ -27,7 +28,17 @@ class Curve(Enum):
 
     CONSTANT = "constant"
     EPOCH_DECAY = "times gamma after each epoch"
+    COSINE = "half a cosine to nothing over all batches"
     ONE_CYCLE = "one cycle over all batches"
+
+
+class Activation(Enum):
+    """What stands between layers."""
+
+    RELU = "relu"
+    GELU = "gelu"
+    TANH = "tanh"
+    SIGMOID = "sigmoid"
 
 
 class Precision(Enum):
@@ -35,6 +46,23 @@ class Precision(Enum):
 
     FP32 = "fp32"
     BF16 = "bf16 autocast"
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """By how much each image is changed at random, anew each time.
+
+    Attributes:
+        rotation: degrees to either side, at most.
+        shift: share of a side, at most, in each direction.
+        scale: share by which it grows or shrinks, at most.
+        noise: standard deviation of what is added to pixels as the network is given them.
+    """
+
+    rotation: float = 0.0
+    shift: float = 0.0
+    scale: float = 0.0
+    noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +75,9 @@ class Data:
         reshuffle: a new order in each epoch; else one that is drawn once.
         drop_last: whether a last batch that is not full is left out.
         side: of the middle of an image that is kept, in pixels; of resident data only.
+        is_normalized: whether the pixels' mean and deviation are taken out; of a DataLoader's
+            images, resident ones always are.
+        augment: of the images that are trained on.
     """
 
     source: Source = Source.LOADER
@@ -56,27 +87,40 @@ class Data:
     reshuffle: bool = True
     drop_last: bool = False
     side: int = 28
+    is_normalized: bool = True
+    augment: Augment = field(default_factory=Augment)
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Convolutions, each with relu, then dense layers, then ten scores.
+    """Convolutions, each with an activation, then dense layers, then ten scores.
 
     Attributes:
         widths, kernels: of the convolutions; none makes a perceptron.
+        strides: of the convolutions; none: each moves by one pixel.
         pools: after which of them maps are halved by max pooling.
         pool_first: pooling before relu: the same numbers from a quarter of the relus.
-        batch_norm: behind each convolution and dense layer, before its relu.
+        activation: behind each convolution and dense layer.
+        batch_norm: behind each convolution and dense layer, before its activation.
+        is_residual: a convolution of one pixel, added to each convolution but the first.
+        has_attention: each map behind the last convolution weighted by all maps' means.
+        is_whitened: the first convolution is what makes patches of the training images white,
+            and stays so.
         map_dropout: chance that a map is zeroed behind the last convolution.
-        hidden: widths of the dense layers between, each with relu.
+        hidden: widths of the dense layers between.
         dropout: behind the last of these.
     """
 
     widths: tuple[int, ...] = (32, 64)
     kernels: tuple[int, ...] = (3, 3)
+    strides: tuple[int, ...] = ()
     pools: tuple[bool, ...] = (False, True)
     pool_first: bool = False
+    activation: Activation = Activation.RELU
     batch_norm: bool = False
+    is_residual: bool = False
+    has_attention: bool = False
+    is_whitened: bool = False
     map_dropout: float = 0.25
     hidden: tuple[int, ...] = (128,)
     dropout: float = 0.5
@@ -90,6 +134,8 @@ class Optimizer:
         momentum: SGD's (Nesterov's where `nesterov` says so) and RMSprop's.
         betas: Adam's.
         weight_decay: added to gradients.
+        is_fused: all parameters are updated by one kernel; of Adam and SGD.
+        clip_norm: the norm of all gradients together is made no larger than this; None: it is not.
     """
 
     method: Method = Method.ADADELTA
@@ -98,6 +144,8 @@ class Optimizer:
     nesterov: bool = False
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.0
+    is_fused: bool = False
+    clip_norm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +170,12 @@ class Stop:
         epochs: at most.
         accuracy: on the test images; it ends after the first epoch that reaches this. None: never
             before all epochs are over.
+        steps: batches at most, over all epochs; None: as many as the epochs have.
     """
 
     epochs: int = 14
     accuracy: float | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,10 +192,16 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Compute:
-    """How it is computed."""
+    """How it is computed.
+
+    Attributes:
+        keeps_freed_memory: malloc keeps what is freed instead of giving it back to the system, from
+            which it would come back page by page.
+    """
 
     precision: Precision = Precision.FP32
     channels_last: bool = False
+    keeps_freed_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +238,29 @@ def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     for path, value in changes.items():
         recipe = _replaced(recipe, path, path.split("."), value)
     return recipe
+
+
+def value_of(recipe: Recipe, path: str, text: str) -> Any:
+    """What a text means at a path of a recipe: a Python literal, or the name of a choice.
+
+    Raises:
+        ValueError: there is no such path, or the text is neither.
+    """
+    part: Any = recipe
+    for name in path.split("."):
+        if not is_dataclass(part) or name not in (one.name for one in fields(part)):
+            raise ValueError(f"{path}: there is no such path")
+        part = getattr(part, name)
+    if isinstance(part, Enum):
+        kinds = type(part)
+        if text.upper() not in kinds.__members__:
+            names = ", ".join(one.name.lower() for one in kinds)
+            raise ValueError(f"{path}={text}: there are {names}")
+        return kinds[text.upper()]
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError):
+        raise ValueError(f"{path}={text}: write a value such as {part!r}") from None
 
 
 def _replaced(part: Any, path: str, names: list[str], value: Any) -> Any:

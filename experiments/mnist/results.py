@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from .ladder import Rung
+from .recipe import Recipe, difference
 from .train import Training
 
 
@@ -18,8 +19,8 @@ class Key:
     Attributes:
         rung: its name.
         is_isolated: the change without its riders.
-        recipe: the recipe that was followed, as text: a rung that is declared otherwise now is
-            another one.
+        recipe: what the recipe that was followed changes on the defaults, as text: a rung that is
+            declared otherwise now is another one.
         seed: of the training.
         machine: hardware and device.
         versions: of what it ran with.
@@ -55,7 +56,8 @@ class Result:
 def key_of(rung: Rung, seed: int, machine: str, versions: str, *, is_isolated: bool) -> Key:
     """The key of a training that is to be done."""
     recipe = rung.isolated if is_isolated else rung.recipe
-    return Key(rung.name, is_isolated, repr(recipe), seed, machine, versions)
+    changes = repr(difference(Recipe(), recipe))
+    return Key(rung.name, is_isolated, changes, seed, machine, versions)
 
 
 class Results:
@@ -72,9 +74,16 @@ class Results:
         if self._path.exists():
             self._known = _read(self._path)
 
-    def of(self, key: Key) -> Result | None:
-        """The training with this key; None where it has not ended yet."""
-        return next((one for one in self._known if one.key == key), None)
+    def of(self, key: Key, *, is_timed: bool) -> Result | None:
+        """The training with this key; None where it has not ended yet.
+
+        Args:
+            key: which.
+            is_timed: whether it must have been alone on its machine; what was may also stand for
+                what need not be.
+        """
+        fits = (one for one in self._known if one.key == key and (one.is_timed or not is_timed))
+        return next(fits, None)
 
     def all(self) -> Sequence[Result]:
         """In the order in which they ended."""

@@ -2,21 +2,26 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from profkit.probe.process_fixes import keep_freed_memory
 from profkit.workloads.mnist_files import DataFiles
 
-from .feeding import Batches, Feed, open_feed
+from .feeding import Feed, open_feed
 from .networks import DigitNet
 from .recipe import Curve, Method, Precision, Recipe, Schedule
 from .recipe import Optimizer as OptimizerRecipe
 
 ADADELTA_RHO = 0.9
+FUSED = (Method.ADAM, Method.SGD)
+"""Methods whose update torch has as one kernel on a CPU too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ def train(
     most_epochs: int | None = None,
     is_validated: bool = False,
     log: Callable[[str], None] = print,
-) -> Training:
+) -> tuple[Training, DigitNet]:
     """Train by a recipe until it says stop.
 
     Args:
@@ -78,29 +83,40 @@ def train(
         is_validated: whether accuracy is that on the last 10,000 training images, which are not
             trained on then.
         log: told the losses that the recipe prints.
+
+    Raises:
+        ValueError: parts of the recipe do not go together.
     """
+    if recipe.compute.keeps_freed_memory:
+        keep_freed_memory()
     began = time.perf_counter()
     feed = open_feed(files, recipe.data, device=device, seed=seed, is_validated=is_validated)
-    _wait_for(device)
+    wait_for(device)
     loaded = time.perf_counter()
     torch.manual_seed(seed)
-    model = DigitNet(recipe.network, recipe.data.side).to(device)
-    if recipe.compute.channels_last:
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = _made(recipe, feed, device)
     optimizer = make_optimizer(recipe.optimizer, model)
-    epochs = recipe.stop.epochs
-    schedule, is_stepped_by_batch = make_schedule(
-        recipe.schedule, optimizer, epochs, len(feed.train)
-    )
+    epochs, steps = recipe.stop.epochs, len(feed.train)
+    most_steps = epochs * steps
+    if recipe.stop.steps is not None:
+        most_steps = min(most_steps, recipe.stop.steps)
+        epochs = -(-most_steps // steps)
+    schedule, is_stepped_by_batch = make_schedule(recipe.schedule, optimizer, most_steps)
     found: list[Epoch] = []
-    for _ in range(epochs if most_epochs is None else min(epochs, most_epochs)):
+    for row in range(epochs if most_epochs is None else min(epochs, most_epochs)):
+        left = most_steps - row * steps
         epoch_began = time.perf_counter()
         loss = _train_epoch(
-            recipe, model, feed.train, optimizer, schedule if is_stepped_by_batch else None, log
+            recipe,
+            model,
+            feed.train if left >= steps else islice(feed.train, left),
+            optimizer,
+            schedule if is_stepped_by_batch else None,
+            log,
         )
         if not is_stepped_by_batch:
             schedule.step()
-        _wait_for(device)
+        wait_for(device)
         trained = time.perf_counter()
         accuracy = accuracy_of(recipe, model, feed)
         tested = time.perf_counter()
@@ -109,13 +125,25 @@ def train(
             break
     ended = time.perf_counter()
     from_when = began if recipe.clock.includes_loading else loaded
-    return Training(loaded - began, ended - from_when, len(feed.train), tuple(found))
+    counted = min(steps, most_steps)
+    return Training(loaded - began, ended - from_when, counted, tuple(found)), model
+
+
+def _made(recipe: Recipe, feed: Feed, device: torch.device) -> DigitNet:
+    model = DigitNet(recipe.network, recipe.data.side).to(device)
+    if recipe.network.is_whitened:
+        if feed.sample is None:
+            raise ValueError("network.is_whitened: only data in memory can be looked at before")
+        model.whiten(feed.sample.to(device))
+    if recipe.compute.channels_last:
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
 
 
 def _train_epoch(
     recipe: Recipe,
     model: nn.Module,
-    batches: Batches,
+    batches: Iterable[Any],
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LRScheduler | None,
     log: Callable[[str], None],
@@ -130,11 +158,13 @@ def _train_epoch(
             scores = model(images)
             loss = F.cross_entropy(scores, labels, label_smoothing=recipe.label_smoothing)
         loss.backward()
+        if recipe.optimizer.clip_norm is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), recipe.optimizer.clip_norm)
         optimizer.step()
         if schedule is not None:
             schedule.step()
         if recipe.log_every is not None and row % recipe.log_every == 0:
-            log(f"batch {row} of {len(batches)}: loss {loss.item():.6f}")
+            log(f"batch {row}: loss {loss.item():.6f}")
     return loss.detach()
 
 
@@ -165,7 +195,13 @@ def _autocast(recipe: Recipe, device: torch.device) -> torch.autocast:
 
 
 def make_optimizer(recipe: OptimizerRecipe, model: nn.Module) -> torch.optim.Optimizer:
-    """What updates the model's parameters."""
+    """What updates the model's parameters.
+
+    Raises:
+        ValueError: the method has no fused kernel.
+    """
+    if recipe.is_fused and recipe.method not in FUSED:
+        raise ValueError(f"optimizer.is_fused: {recipe.method.value} has no fused kernel")
     parameters = model.parameters()
     match recipe.method:
         case Method.ADADELTA:
@@ -174,7 +210,11 @@ def make_optimizer(recipe: OptimizerRecipe, model: nn.Module) -> torch.optim.Opt
             )
         case Method.ADAM:
             return torch.optim.Adam(
-                parameters, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay
+                parameters,
+                lr=recipe.lr,
+                betas=recipe.betas,
+                weight_decay=recipe.weight_decay,
+                fused=recipe.is_fused or None,
             )
         case Method.RMSPROP:
             return torch.optim.RMSprop(
@@ -190,19 +230,19 @@ def make_optimizer(recipe: OptimizerRecipe, model: nn.Module) -> torch.optim.Opt
                 momentum=recipe.momentum,
                 nesterov=recipe.nesterov,
                 weight_decay=recipe.weight_decay,
+                fused=recipe.is_fused or None,
             )
 
 
 def make_schedule(
-    recipe: Schedule, optimizer: torch.optim.Optimizer, epochs: int, steps: int
+    recipe: Schedule, optimizer: torch.optim.Optimizer, steps: int
 ) -> tuple[torch.optim.lr_scheduler.LRScheduler, bool]:
     """What changes the learning rate, and whether it does so after each batch.
 
     Args:
         recipe: how.
         optimizer: whose learning rate; it is the peak of a cycle.
-        epochs: of the whole training.
-        steps: of an epoch.
+        steps: of the whole training.
     """
     schedules = torch.optim.lr_scheduler
     match recipe.curve:
@@ -210,13 +250,15 @@ def make_schedule(
             return schedules.ConstantLR(optimizer, factor=1.0), False
         case Curve.EPOCH_DECAY:
             return schedules.StepLR(optimizer, step_size=1, gamma=recipe.gamma), False
+        case Curve.COSINE:
+            return schedules.CosineAnnealingLR(optimizer, T_max=steps), True
         case Curve.ONE_CYCLE:
             peak = optimizer.param_groups[0]["lr"]
             return (
                 schedules.OneCycleLR(
                     optimizer,
                     peak,
-                    total_steps=epochs * steps,
+                    total_steps=steps,
                     pct_start=recipe.rising,
                     cycle_momentum=False,
                 ),
@@ -224,7 +266,7 @@ def make_schedule(
             )
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
     """Until the device has done what it was given: what is still queued is part of the time."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

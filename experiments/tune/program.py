@@ -11,30 +11,17 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset
 
+from experiments.mnist.networks import DigitNet
+from experiments.mnist.rungs import LADDER
+from experiments.mnist.train import make_optimizer
 from profkit.workloads.models import WORKLOADS
+from profkit.workloads.sources import resident
 
 SAMPLES = 60_000
 ENDLESS = 10_000
 """Epochs."""
-
-
-class LastRung(nn.Module):
-    """The network of the ladder's last rung: pooling before relu, a first kernel of 5."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 24, 5)
-        self.conv2 = nn.Conv2d(24, 32, 3)
-        self.fc1 = nn.Linear(800, 256)
-        self.fc2 = nn.Linear(256, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))
-        x = F.relu(self.fc1(x.flatten(1)))
-        return F.log_softmax(self.fc2(x), dim=1)
 
 
 class Files(Dataset[tuple[Tensor, int]]):
@@ -74,11 +61,9 @@ def loader(data: Any, batch: int, workers: int = 0) -> Iterator[Any]:
         yield from batches
 
 
-def resident(batch: int) -> Iterator[Any]:
-    """MNIST as one tensor, sliced: a few thousand images do."""
-    data = mnist()
-    samples = [data[i] for i in range(8_192)]
-    x, y = (default_collate(list(column)) for column in zip(*samples, strict=True))
+def in_memory(batch: int) -> Iterator[Any]:
+    """MNIST as one tensor, sliced."""
+    x, y = resident(mnist())
     for _ in range(ENDLESS):
         for rows in torch.randperm(len(x)).split(batch):
             yield x[rows], y[rows]
@@ -97,9 +82,10 @@ def cnn(batches: Iterator[Any]) -> tuple[nn.Module, Any, torch.optim.Optimizer, 
 
 
 def last_rung() -> tuple[nn.Module, Any, torch.optim.Optimizer, Any]:
-    model = LastRung()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.7, 0.9))
-    return model, F.nll_loss, optimizer, resident(256)
+    recipe = LADDER.rungs[-1].recipe
+    model = DigitNet(recipe.network)
+    optimizer = make_optimizer(recipe.optimizer, model)
+    return model, F.cross_entropy, optimizer, in_memory(recipe.data.batch_size)
 
 
 PROGRAMS: dict[str, Callable[[], tuple[nn.Module, Any, torch.optim.Optimizer, Any]]] = {

@@ -84,7 +84,15 @@ def _set_threads(hooks: Replacements, count: int) -> None:
 
 
 def _keep_freed_memory(hooks: Replacements, _: Any) -> None:
-    """Have malloc keep what is freed: given back to the system, it comes back page by page."""
+    keep_freed_memory()
+
+
+def keep_freed_memory() -> None:
+    """Have malloc keep what is freed: given back to the system, it comes back page by page.
+
+    Raises:
+        RuntimeError: the C library has no such option, or refuses it.
+    """
     import ctypes
 
     set_option = getattr(ctypes.CDLL(None), "mallopt", None)

@@ -5,8 +5,8 @@ import torch
 
 from experiments.mnist.forecast import work_of
 from experiments.mnist.ladders import rung_named
-from experiments.mnist.networks import DigitNet
-from experiments.mnist.recipe import Network
+from experiments.mnist.networks import ChannelAttention, DigitNet
+from experiments.mnist.recipe import Activation, Network
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,51 @@ def test_work_is_counted_by_hand() -> None:
     assert work.forward == forward
     # Twice that, but the images need no gradient.
     assert work.backward == 2 * forward - 2 * 194_688
+
+
+def test_a_whitened_convolution_makes_patches_white_and_is_not_trained() -> None:
+    torch.manual_seed(0)
+    blurred = torch.nn.functional.avg_pool2d(torch.randn(400, 1, 32, 32), 5, stride=1)
+    model = DigitNet(Network(widths=(18, 8), kernels=(3, 3), pools=(True, True)))
+    model.whiten(blurred)
+    weight = model.convolutions[0].weight
+    assert not weight.requires_grad
+    maps = torch.nn.functional.conv2d(blurred, weight)[:, ::2]
+    rows = maps.transpose(0, 1).flatten(1)
+    covariance = torch.cov(rows)
+    # The directions in which patches vary far more than the epsilon.
+    strong = covariance.diagonal() > 0.5
+    assert strong.sum() >= 2
+    loud = covariance[strong][:, strong]
+    assert (loud - loud.diagonal().diag()).abs().max() < 0.05
+    assert torch.allclose(weight[0], -weight[1])
+
+
+def test_a_residual_network_adds_its_input() -> None:
+    model = DigitNet(Network(is_residual=True, map_dropout=0.0, dropout=0.0))
+    images = torch.randn(2, 1, 28, 28)
+    before = model(images)
+    with torch.no_grad():
+        model.shortcuts[0].weight.zero_()
+    assert not torch.allclose(model(images), before)
+    plain = DigitNet(Network(map_dropout=0.0, dropout=0.0))
+    plain.load_state_dict(model.state_dict(), strict=False)
+    assert torch.allclose(plain(images), model(images))
+
+
+def test_attention_weighs_maps_between_nothing_and_all() -> None:
+    attention = ChannelAttention(8)
+    maps = torch.rand(2, 8, 4, 4) + 0.1
+    weights = attention(maps) / maps
+    assert torch.allclose(weights, weights[:, :, :1, :1].expand_as(weights))
+    assert 0 < weights.min() < weights.max() < 1
+
+
+@pytest.mark.parametrize("activation", Activation)
+def test_each_activation_is_used(activation: Activation) -> None:
+    torch.manual_seed(0)
+    model = DigitNet(Network(map_dropout=0.0, dropout=0.0, activation=activation))
+    torch.manual_seed(0)
+    relu = DigitNet(Network(map_dropout=0.0, dropout=0.0))
+    images = torch.randn(2, 1, 28, 28)
+    assert torch.equal(model(images), relu(images)) == (activation is Activation.RELU)

@@ -21,15 +21,15 @@ def a_result(seed: int = 0) -> Result:
 def test_what_was_kept_is_found_by_another_process(tmp_path: Path) -> None:
     Results(tmp_path / "kept").add(a_result())
     again = Results(tmp_path / "kept")
-    assert again.of(a_key()) == a_result()
-    assert again.of(a_key(seed=1)) is None
+    assert again.of(a_key(), is_timed=True) == a_result()
+    assert again.of(a_key(seed=1), is_timed=True) is None
 
 
 def test_another_machine_version_or_recipe_is_another_training(tmp_path: Path) -> None:
     kept = Results(tmp_path)
     kept.add(a_result())
-    assert kept.of(replace(a_key(), machine="another")) is None
-    assert kept.of(replace(a_key(), versions="torch 3")) is None
+    assert kept.of(replace(a_key(), machine="another"), is_timed=True) is None
+    assert kept.of(replace(a_key(), versions="torch 3"), is_timed=True) is None
     isolated = key_of(rung_named("one_cycle"), 0, "a machine", "torch 2", is_isolated=True)
     with_riders = key_of(rung_named("one_cycle"), 0, "a machine", "torch 2", is_isolated=False)
     assert isolated.recipe != with_riders.recipe
@@ -44,3 +44,13 @@ def test_a_line_that_was_being_written_is_cut_off(tmp_path: Path) -> None:
     assert again.all() == (a_result(0),)
     again.add(a_result(1))
     assert Results(tmp_path).all() == (a_result(0), a_result(1))
+
+
+def test_a_training_that_was_not_alone_stands_for_accuracy_only(tmp_path: Path) -> None:
+    kept = Results(tmp_path)
+    beside = replace(a_result(), is_timed=False)
+    kept.add(beside)
+    assert kept.of(a_key(), is_timed=True) is None
+    assert kept.of(a_key(), is_timed=False) == beside
+    kept.add(a_result())
+    assert kept.of(a_key(), is_timed=True) == a_result()

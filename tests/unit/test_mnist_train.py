@@ -66,7 +66,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trainer:
     def run(recipe: Recipe, seed: int = 0, **options: Any) -> Training:
         clock.now = 0.0
         files = DataFiles("MNIST", None, "made up")  # type: ignore[arg-type]  # not read
-        return train(recipe, files, seed=seed, device=CPU, **options)
+        return train(recipe, files, seed=seed, device=CPU, **options)[0]
 
     return run
 
@@ -102,9 +102,9 @@ def test_losses_are_told_as_often_as_the_recipe_says(trained: Trainer) -> None:
     told: list[str] = []
     trained(changed(SMALL, {"log_every": 4}), log=told.append, most_epochs=1)
     assert [one.partition(":")[0] for one in told] == [
-        "batch 0 of 10",
-        "batch 4 of 10",
-        "batch 8 of 10",
+        "batch 0",
+        "batch 4",
+        "batch 8",
     ]
 
 
@@ -132,7 +132,7 @@ def rates(curve: Curve, epochs: int, steps: int) -> list[float]:
         if curve is SMALL.schedule.curve
         else changed(SMALL, {"schedule.curve": curve}).schedule
     )
-    schedule, is_stepped_by_batch = make_schedule(recipe, optimizer, epochs, steps)
+    schedule, is_stepped_by_batch = make_schedule(recipe, optimizer, epochs * steps)
     found = []
     for _ in range(epochs):
         for _ in range(steps):
