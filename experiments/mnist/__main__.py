@@ -3,6 +3,7 @@
 Nothing else may run on the machine meanwhile. What has ended is kept, and gone on from.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -10,7 +11,7 @@ import click
 from .ladder import Ladder, Rung
 from .ladders import LADDERS, rung_named
 
-SEEDED = ("tuned",)
+SEEDED = ("tuned", "ends_early", "ends_early_fp32", "mlp_ends_early")
 """Rungs whose accuracy over many seeds is reported."""
 
 _device = click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
@@ -45,6 +46,13 @@ def _chosen(ladder: Ladder, rungs: str) -> list[Rung]:
             f"there are 0 to {len(ladder.rungs) - 1}"
         )
     return [rung for rung in ladder if rung.number in numbers]
+
+
+def _named(names: Sequence[str]) -> list[Rung]:
+    try:
+        return [rung_named(name) for name in names]
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def _command(climbed: Ladder) -> click.Command:
@@ -102,16 +110,40 @@ def seeds_command(
     from .seeding import Engine  # it loads torch, and so does the next
     from .seeds import report_seeds
 
-    for name in names:
-        try:
-            rung_named(name)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from None
     chosen = names or SEEDED
+    _named(chosen)
     said = f"python -m experiments.mnist seeds {' '.join(chosen)} --seeds {seeds}"
     if engine != "local":
         said += f" --engine {engine}"
     report_seeds(chosen, seeds, Engine(engine), device, data_dir, kept, output, said)
+
+
+@main.command("choices", help="Other constants of the fastest rungs, on left-out training images.")
+@click.argument("names", metavar="[RUNG]...", nargs=-1)
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1))
+@_device
+@_data
+@_kept
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("reports", "choices.md")
+)
+def choices_command(
+    names: tuple[str, ...],
+    seeds: int,
+    device: str,
+    data_dir: Path | None,
+    kept: Path,
+    output: Path,
+) -> None:
+    from .choices import CHOICES, report_choices  # they load torch
+    from .climbing import data_options, described, tell
+    from .measuring import machine_of
+    from .program import chosen_device
+
+    rungs = _named(names or tuple(dict.fromkeys(one.rung for one in CHOICES)))
+    said = f"python -m experiments.mnist choices {' '.join(names)}".strip() + f" --seeds {seeds}"
+    machine = machine_of(described(), chosen_device(device).type)
+    report_choices(rungs, seeds, machine, data_options(data_dir), kept, output, said, tell)
 
 
 @main.command("inference", help="How fast FastMLP answers, by six ways of asking it.")

@@ -1,4 +1,8 @@
-"""The way to 97 % on a CPU: a perceptron, fed by a DataLoader at first."""
+"""The way to 97 % on a CPU: a perceptron, fed by a DataLoader at first.
+
+Constants are chosen on training images that are left out of training, with seeds of their own:
+`python -m experiments.mnist choices`.
+"""
 
 from .ladder import Ladder
 from .recipe import (
@@ -8,6 +12,7 @@ from .recipe import (
     Method,
     Network,
     Optimizer,
+    Precision,
     Recipe,
     Schedule,
     Source,
@@ -41,4 +46,48 @@ FASTMLP.step(
     change={"data.source": Source.RESIDENT},
     riders={"clock.includes_loading": False},
     why="Decoding holds nine tenths of the step; decoded once, it holds nothing.",
+)
+FASTMLP.step(
+    "one_epoch",
+    change={
+        "optimizer.method": Method.ADAM,
+        "optimizer.lr": 0.01,
+        "optimizer.betas": (0.7, 0.9),
+        "schedule.curve": Curve.ONE_CYCLE,
+        "schedule.rising": 0.1,
+        "data.batch_size": 256,
+        "stop.epochs": 1,
+    },
+    riders={"optimizer.momentum": 0.0, "stop.accuracy": None, "data.reshuffle": False},
+    why="FastMLP's own network with a rate that rises and falls: one epoch instead of several.",
+    sources=("Smith & Topin 2017, Super-Convergence, arXiv:1708.07120",),
+)
+FASTMLP.step(
+    "one_layer",
+    change={"network.hidden": (256,)},
+    riders={"data.test_batch_size": 10_000},
+    why="784-256-10: a layer less is a sixth fewer operations, and a third fewer calls.",
+)
+FASTMLP.step(
+    "middle_20",
+    change={"data.side": 20},
+    why="The digits lie in the middle 20 by 20 pixels: half of the first layer multiplies nothing.",
+    sources=("LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition",),
+)
+FASTMLP.step(
+    "one_kernel",
+    change={"optimizer.is_fused": True, "compute.keeps_freed_memory": True},
+    why="What is left is the fixed cost of a step: one kernel for the update, no page faults.",
+)
+FASTMLP.step(
+    "mlp_bf16",
+    change={"compute.precision": Precision.BF16, "data.batch_size": 384},
+    riders={"clock.is_warm": True},
+    why="Half the bytes; larger batches pay the fixed cost less often.",
+    sources=("Kalamkar et al. 2019, A Study of BFLOAT16, arXiv:1905.12322",),
+)
+FASTMLP.step(
+    "mlp_ends_early",
+    change={"stop.steps": 125},
+    why="Four fifths of an epoch reach 97 % too.",
 )

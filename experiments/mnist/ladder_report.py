@@ -100,7 +100,8 @@ def _times(found: Sequence[RungFindings], aim: float) -> list[str]:
         "Seconds on the rung's own clock, to the accuracy of the last test: median (quartiles). "
         "Each training is a process of its own, and the seeds take turns over the rungs. Loading, "
         "from the files to what feeds the training, is part of that where a rung's clock says so, "
-        f"else beside it. To {100 * aim:g} %: until the first test that showed it.",
+        f"else beside it; so is a warm-up where one is named. To {100 * aim:g} %: until the first "
+        "test that showed it.",
         "",
         "| rung | changes | s | seeds | times faster than that | than the first | epochs "
         "| test accuracy, % (sd) "
@@ -115,6 +116,9 @@ def _times(found: Sequence[RungFindings], aim: float) -> list[str]:
         faster = "–" if one.before is None else f"{np.median(one.before.seconds) / median:.2f}"
         loading = np.median([result.training.loading_s for result in one.results])
         counts = "in it" if one.rung.recipe.clock.includes_loading else "beside it"
+        if one.rung.recipe.clock.is_warm:
+            warming = np.median([result.training.warming_s for result in one.results])
+            counts += f"; {warming:.2g} warm-up beside it"
         lines.append(
             f"| {one.rung.number} {one.rung.name} | {one.rung.on or '–'} "
             f"| {median_and_quartiles(one.seconds)} | {len(one.results)} | {faster} "

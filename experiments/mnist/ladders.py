@@ -1,5 +1,6 @@
 """All ladders, and how a rung is found."""
 
+from .beyond_rungs import BEYOND
 from .fastmlp_rungs import FASTMLP
 from .forty_rungs import FORTY
 from .ladder import Ladder, Rung
@@ -7,7 +8,7 @@ from .minute_rungs import MINUTE
 from .rungs import LADDER
 from .simple_rungs import SIMPLE
 
-LADDERS: tuple[Ladder, ...] = (LADDER, FASTMLP, MINUTE, FORTY, SIMPLE)
+LADDERS: tuple[Ladder, ...] = (LADDER, BEYOND, FASTMLP, MINUTE, FORTY, SIMPLE)
 
 
 def rung_named(name: str) -> Rung:

@@ -41,6 +41,11 @@ class Machine:
     commit: str
     device: str
 
+    @property
+    def place(self) -> str:
+        """What a training must have in common with another to stand beside it."""
+        return f"{self.hardware}; {self.device}"
+
 
 def machine_of(described: Mapping[str, str], device: str) -> Machine:
     """The machine that `profkit.describe_machine` describes."""
@@ -105,8 +110,7 @@ def measure(
 
 def key_on(rung: Rung, seed: int, machine: Machine, *, is_isolated: bool) -> Key:
     """The key of a training that is to be done on a machine."""
-    where = f"{machine.hardware}; {machine.device}"
-    return key_of(rung, seed, where, machine.versions, is_isolated=is_isolated)
+    return key_of(rung, seed, machine.place, machine.versions, is_isolated=is_isolated)
 
 
 def trained(rung: Rung, seed: int, device: str, order: Order) -> Training:

@@ -183,11 +183,14 @@ class Clock:
     """What counts as time.
 
     Attributes:
+        is_warm: libraries have computed such a step once, on a network and images of no use, before
+            time counts; what that took stands beside it.
         includes_loading: whether reading the files and making the source does. From the first
             batch's request to the last test's accuracy everything always counts.
     """
 
     includes_loading: bool = True
+    is_warm: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from .recipe import Curve, Method, Precision, Recipe, Schedule
 from .recipe import Optimizer as OptimizerRecipe
 
 ADADELTA_RHO = 0.9
+WARM_UP_STEPS = 3
 FUSED = (Method.ADAM, Method.SGD)
 """Methods whose update torch has as one kernel on a CPU too."""
 
@@ -46,12 +47,14 @@ class Training:
 
     Attributes:
         loading_s: from the files to what feeds it.
+        warming_s: what libraries were warmed up for beforehand; 0 where they were not.
         seconds: on the recipe's clock, to the last test's accuracy.
         steps: batches of an epoch.
         epochs: in order.
     """
 
     loading_s: float
+    warming_s: float
     seconds: float
     steps: int
     epochs: tuple[Epoch, ...]
@@ -89,6 +92,7 @@ def train(
     """
     if recipe.compute.keeps_freed_memory:
         keep_freed_memory()
+    warming_s = _warm_up(recipe, device) if recipe.clock.is_warm else 0.0
     began = time.perf_counter()
     feed = open_feed(files, recipe.data, device=device, seed=seed, is_validated=is_validated)
     wait_for(device)
@@ -126,7 +130,8 @@ def train(
     ended = time.perf_counter()
     from_when = began if recipe.clock.includes_loading else loaded
     counted = min(steps, most_steps)
-    return Training(loaded - began, ended - from_when, counted, tuple(found)), model
+    took = Training(loaded - began, warming_s, ended - from_when, counted, tuple(found))
+    return took, model
 
 
 def _made(recipe: Recipe, feed: Feed, device: torch.device) -> DigitNet:
@@ -138,6 +143,30 @@ def _made(recipe: Recipe, feed: Feed, device: torch.device) -> DigitNet:
     if recipe.compute.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model
+
+
+def _warm_up(recipe: Recipe, device: torch.device) -> float:
+    """Compute some steps and a test of such a training, for nothing.
+
+    Returns:
+        What it took, in s.
+    """
+    began = time.perf_counter()
+    batches = [
+        (
+            torch.zeros(size, 1, recipe.data.side, recipe.data.side, device=device),
+            torch.zeros(size, dtype=torch.int64, device=device),
+        )
+        for size in (recipe.data.batch_size, recipe.data.test_batch_size)
+    ]
+    trained, tested = batches
+    feed = Feed([trained] * WARM_UP_STEPS, [tested], recipe.data.test_batch_size, trained[0])
+    model = _made(recipe, feed, device)
+    optimizer = make_optimizer(recipe.optimizer, model)
+    _train_epoch(recipe, model, feed.train, optimizer, None, log=lambda _: None)
+    accuracy_of(recipe, model, feed)
+    wait_for(device)
+    return time.perf_counter() - began
 
 
 def _train_epoch(

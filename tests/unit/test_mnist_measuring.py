@@ -30,7 +30,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trained]:
             if len(asked) == fails_at:
                 raise TrainingFailedError("no more")
             asked.append((rung.name, seed))
-            return Training(1.0, seconds, 10, (Epoch(seconds, 0.0, 0.99 + seed / 1000, 0.1),))
+            return Training(1.0, 0.0, seconds, 10, (Epoch(seconds, 0.0, 0.99 + seed / 1000, 0.1),))
 
         monkeypatch.setattr(measuring, "trained", run)
         monkeypatch.setattr(seeding, "trained", run)

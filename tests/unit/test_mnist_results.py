@@ -7,7 +7,7 @@ from experiments.mnist.ladders import rung_named
 from experiments.mnist.results import Key, Result, Results, key_of
 from experiments.mnist.train import Epoch, Training
 
-TRAINING = Training(1.5, 20.25, 938, (Epoch(18.0, 0.75, 0.9871, 0.04),))
+TRAINING = Training(1.5, 0.0, 20.25, 938, (Epoch(18.0, 0.75, 0.9871, 0.04),))
 
 
 def a_key(seed: int = 0) -> Key:

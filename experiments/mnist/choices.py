@@ -1,0 +1,193 @@
+"""Constants of the fastest rungs, chosen on training images that are left out of training."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..measured import head_of_here, save
+from .ladder import Rung
+from .ladder_report import mean_and_deviation, median_and_quartiles
+from .measuring import Machine, Order, trained
+from .recipe import Recipe, changed, difference
+from .results import Key, Result, Results
+
+FIRST_SEED = 1000
+"""Seeds of choices begin here; those that are reported begin at 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Values that one constant of a rung's recipe might have had.
+
+    Attributes:
+        rung: its name.
+        path: of the constant.
+        values: others than the rung's own.
+    """
+
+    rung: str
+    path: str
+    values: tuple[Any, ...]
+
+
+CHOICES = (
+    Choice("reshaped", "optimizer.lr", (0.005, 0.01, 0.03)),
+    Choice("reshaped", "schedule.rising", (0.1, 0.3)),
+    Choice("reshaped", "label_smoothing", (0.0, 0.05, 0.2)),
+    Choice("reshaped", "data.batch_size", (128, 384)),
+    Choice("reshaped", "data.side", (22, 28)),
+    Choice("reshaped", "network.widths", ((16, 32), (32, 32), (32, 64))),
+    Choice("reshaped", "network.hidden", ((), (256,))),
+    Choice("reshaped", "network.batch_norm", (True,)),
+    Choice("reshaped", "network.is_whitened", (True,)),
+    Choice("reshaped", "data.augment.shift", (0.04,)),
+    Choice("reshaped", "stop.steps", (120, 160)),
+    Choice("mlp_bf16", "optimizer.lr", (0.005, 0.02)),
+    Choice("mlp_bf16", "schedule.rising", (0.2, 0.3)),
+    Choice("mlp_bf16", "data.batch_size", (256, 512)),
+    Choice("mlp_bf16", "data.side", (24, 28)),
+    Choice("mlp_bf16", "network.hidden", ((128,), (384,))),
+    Choice("mlp_bf16", "label_smoothing", (0.1,)),
+    Choice("mlp_bf16", "network.batch_norm", (True,)),
+    Choice("mlp_bf16", "stop.steps", (90, 110, 125)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A recipe beside a rung's own.
+
+    Attributes:
+        rung: its name.
+        changes: what differs, as words; empty for the rung's own.
+        accuracies: on the images that were left out, 0 to 1, one a seed.
+        seconds: on the recipe's clock, one a seed.
+    """
+
+    rung: str
+    changes: str
+    accuracies: tuple[float, ...]
+    seconds: tuple[float, ...]
+
+
+def try_all(
+    rungs: Sequence[Rung],
+    choices: Sequence[Choice],
+    seeds: int,
+    machine: Machine,
+    options: Sequence[str],
+    results: Results,
+    tell: Callable[[str], None],
+) -> list[Tried]:
+    """Train each rung as it is, and with each other value, seeds in turns.
+
+    Args:
+        rungs: whose constants are to be chosen.
+        choices: of these; others are left out.
+        seeds: of each.
+        machine: where.
+        options: of the program, such as where the data is.
+        results: kept ones, and where new ones go.
+        tell: told what happens.
+    """
+    asked: list[tuple[Rung, dict[str, Any]]] = []
+    for rung in rungs:
+        asked.append((rung, {}))
+        asked += [
+            (rung, {choice.path: value})
+            for choice in choices
+            if choice.rung == rung.name
+            for value in choice.values
+        ]
+    found: dict[tuple[str, str], list[Result]] = {}
+    for seed, (rung, changes) in itertools.product(range(seeds), asked):
+        words = ", ".join(f"{path}={value!r}" for path, value in changes.items())
+        result = _kept_or_trained(rung, changes, FIRST_SEED + seed, machine, options, results)
+        found.setdefault((rung.name, words), []).append(result)
+        training = result.training
+        tell(f"{rung.name} {words}: {100 * training.accuracy:.2f} %, {training.seconds:.3g} s")
+    return [
+        Tried(
+            name,
+            words,
+            tuple(one.training.accuracy for one in each),
+            tuple(one.training.seconds for one in each),
+        )
+        for (name, words), each in found.items()
+    ]
+
+
+def _kept_or_trained(
+    rung: Rung,
+    changes: dict[str, Any],
+    seed: int,
+    machine: Machine,
+    options: Sequence[str],
+    results: Results,
+) -> Result:
+    recipe = difference(Recipe(), changed(rung.recipe, changes))
+    key = Key(rung.name, False, repr(recipe), seed, machine.place, machine.versions)
+    known = results.of(key, is_timed=True)
+    if known is not None:
+        return known
+    told = [part for path, value in changes.items() for part in ("--change", f"{path}={value!r}")]
+    order = Order([rung], 1, options=(*options, *told, "--validate"))
+    training = trained(rung, seed, machine.device, order)
+    result = Result(key, machine.commit, True, None, training)
+    results.add(result)
+    return result
+
+
+def report_choices(
+    rungs: Sequence[Rung],
+    seeds: int,
+    machine: Machine,
+    options: Sequence[str],
+    kept: Path,
+    output: Path,
+    command: str,
+    tell: Callable[[str], None],
+) -> None:
+    """Try all values, and write the report.
+
+    Args:
+        rungs, seeds, machine, options, tell: as of `try_all`.
+        kept: results of earlier calls, and of this one.
+        output: the report's file.
+        command: what this was asked for by.
+    """
+    # Apart from those of whole trainings: they were trained on fewer images.
+    results = Results(kept / "validation")
+    found = try_all(rungs, CHOICES, seeds, machine, options, results, tell)
+    lines = head_of_here("Constants, chosen without the test images", command)
+    lines[-1:] = [
+        f"- data: the first 50,000 training images of real MNIST, accuracy on the other 10,000; "
+        f"seeds {FIRST_SEED} to {FIRST_SEED + seeds - 1}",
+        "",
+    ]
+    save(output, [*lines, *render_choices(found)])
+
+
+def render_choices(found: Sequence[Tried]) -> list[str]:
+    """Tables as Markdown lines, one a rung: the most accurate first."""
+    lines = []
+    for name in dict.fromkeys(one.rung for one in found):
+        lines += [
+            f"## {name}",
+            "",
+            "| changed | accuracy, % (sd) | seeds | s: median (quartiles) |",
+            "|---|---:|---:|---:|",
+        ]
+        of_rung = [one for one in found if one.rung == name]
+        for one in sorted(of_rung, key=lambda one: -float(np.mean(one.accuracies))):
+            lines.append(
+                f"| {f'`{one.changes}`' if one.changes else '**nothing: as it is**'} "
+                f"| {mean_and_deviation(one.accuracies)} | {len(one.accuracies)} "
+                f"| {median_and_quartiles(one.seconds)} |"
+            )
+        lines.append("")
+    return lines
