@@ -5,6 +5,7 @@ Nothing else may run on the machine meanwhile. What has ended is kept, and gone 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,7 +26,25 @@ _kept = click.option(
 )
 
 
-@click.group(help=__doc__)
+class StoppedError(click.ClickException):
+    """Ctrl-C, which loses nothing that has ended."""
+
+    exit_code = 130
+
+
+class Commands(click.Group):
+    """Commands that may be stopped and gone on with."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise StoppedError(
+                "stopped; what ended is kept, and the same command goes on from there"
+            ) from None
+
+
+@click.group(cls=Commands, help=__doc__)
 def main() -> None:
     pass
 

@@ -16,15 +16,9 @@ BEYOND.begin(
     why="The ladder's last rung, as it is.",
 )
 BEYOND.step(
-    "memory_kept",
-    change={"compute.keeps_freed_memory": True},
-    why="A third of the step is page faults: malloc gives large tensors back after each use.",
-    sources=("mallopt(3) of glibc",),
-)
-BEYOND.step(
     "channels_last",
     change={"compute.channels_last": True},
-    why="oneDNN's convolutions read all channels of a pixel at once; profkit tune proves it.",
+    why="oneDNN's convolutions read all channels of a pixel at once; `profkit tune` proves it.",
     sources=("PyTorch: Channels Last Memory Format in PyTorch",),
 )
 BEYOND.step(
@@ -32,6 +26,12 @@ BEYOND.step(
     change={"compute.precision": Precision.BF16},
     why="Half the bytes, and this CPU multiplies bf16 several times as fast as fp32.",
     sources=("Kalamkar et al. 2019, A Study of BFLOAT16, arXiv:1905.12322",),
+)
+BEYOND.step(
+    "memory_kept",
+    change={"compute.keeps_freed_memory": True},
+    why="A part of the step is page faults: malloc gives large tensors back after each use.",
+    sources=("mallopt(3) of glibc",),
 )
 BEYOND.step(
     "fused",

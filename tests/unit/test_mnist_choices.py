@@ -1,0 +1,114 @@
+"""Constants are chosen without the test images, by other seeds than those that are reported."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from experiments.mnist import choices, feeding
+from experiments.mnist.choices import CHOICES, FIRST_SEED, Choice, render_choices, try_all
+from experiments.mnist.feeding import VALIDATION, open_feed
+from experiments.mnist.ladder import Rung
+from experiments.mnist.ladders import rung_named
+from experiments.mnist.measuring import Machine, Order
+from experiments.mnist.recipe import Recipe, Source, changed, value_of
+from experiments.mnist.results import Results
+from experiments.mnist.train import Epoch, Training
+
+MACHINE = Machine("two cores", "torch 2", "0123abc", "cpu")
+RATES = (Choice("tuned", "optimizer.lr", (0.1, 0.2)),)
+
+
+def try_rates(kept: Path) -> list[choices.Tried]:
+    results = Results(kept)
+    return try_all([rung_named("tuned")], RATES, 2, MACHINE, ["--data-dir", "x"], results, print)
+
+
+@pytest.fixture
+def orders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Sequence[str]]]:
+    found: list[tuple[int, Sequence[str]]] = []
+
+    def train(rung: Rung, seed: int, device: str, order: Order) -> Training:
+        found.append((seed, order.options))
+        accuracy = 0.98 if "optimizer.lr=0.2" in order.options else 0.97
+        return Training(1.0, 0.0, 2.0, 10, (Epoch(2.0, 0.0, accuracy, 0.1),))
+
+    monkeypatch.setattr(choices, "trained", train)
+    return found
+
+
+def test_every_training_is_validated_by_a_seed_that_is_not_reported(
+    orders: list[tuple[int, Sequence[str]]], tmp_path: Path
+) -> None:
+    try_rates(tmp_path)
+    assert [seed for seed, _ in orders] == [FIRST_SEED] * 3 + [FIRST_SEED + 1] * 3
+    assert all("--validate" in options for _, options in orders)
+    assert orders[1][1] == ("--data-dir", "x", "--change", "optimizer.lr=0.1", "--validate")
+
+
+def test_the_best_stands_first_and_what_is_kept_is_not_trained_again(
+    orders: list[tuple[int, Sequence[str]]], tmp_path: Path
+) -> None:
+    lines = render_choices(try_rates(tmp_path))
+    rows = [line.split(" | ")[0] for line in lines if line.startswith("| ") and "%" not in line]
+    assert rows[0] == "| `optimizer.lr=0.2`"
+    assert "| **nothing: as it is**" in rows
+    count = len(orders)
+    assert render_choices(try_rates(tmp_path)) == lines
+    assert len(orders) == count
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=lambda one: f"{one.rung} {one.path}")
+def test_each_value_is_another_than_the_rungs_and_can_be_told_to_a_process(choice: Choice) -> None:
+    recipe = rung_named(choice.rung).recipe
+    for value in choice.values:
+        assert value_of(recipe, choice.path, repr(value)) == value
+        changed(recipe, {choice.path: value})
+
+
+def test_validation_looks_at_no_test_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[bool] = []
+
+    class Digits:
+        def __len__(self) -> int:
+            return 60_000
+
+    def open_dataset(files: Any, *, train: bool) -> Digits:
+        opened.append(train)
+        return Digits()
+
+    images, labels = torch.arange(60_000).view(-1, 1, 1, 1), torch.arange(60_000)
+    monkeypatch.setattr(feeding, "open_dataset", open_dataset)
+    monkeypatch.setattr(feeding, "resident", lambda dataset: (images, labels))
+    monkeypatch.setattr(feeding, "middle", lambda maps, side: maps)
+    data = changed(Recipe(), {"data.source": Source.RESIDENT}).data
+    feed = open_feed(
+        None,  # type: ignore[arg-type]  # not read
+        data,
+        device=torch.device("cpu"),
+        seed=0,
+        is_validated=True,
+    )
+    assert opened == [True, True]
+    trained = torch.cat([labels for _, labels in feed.train])
+    tested = torch.cat([labels for _, labels in feed.test])
+    assert sorted(trained.tolist()) == list(range(60_000 - VALIDATION))
+    assert tested.tolist() == list(range(60_000 - VALIDATION, 60_000))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("optimizer.rate=1", "optimizer.rate: there is no such path"),
+        ("optimizer.method=adamw", "there are adadelta, adam, rmsprop, sgd"),
+        ("optimizer.lr=fast", "write a value such as 0.01"),
+        ("optimizer.lr=0.01", "is 0.01 already: the change changes nothing"),
+    ],
+)
+def test_a_change_that_is_none_is_a_clear_line(change: str, words: str) -> None:
+    recipe = rung_named("tuned").recipe
+    path, _, text = change.partition("=")
+    with pytest.raises(ValueError, match=words):
+        changed(recipe, {path: value_of(recipe, path, text)})
