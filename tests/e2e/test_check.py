@@ -14,6 +14,8 @@ import pytest
 
 from repositories import commit, git, make_repository
 
+pytestmark = pytest.mark.alone
+
 PROJECT = Path(__file__).parents[2]
 TRAIN = """
 import os, sys, time

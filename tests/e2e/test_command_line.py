@@ -13,6 +13,8 @@ import pytest
 
 from profkit.store.records import read_run
 
+pytestmark = pytest.mark.alone
+
 PROFKIT = [sys.executable, "-m", "profkit"]
 GOLDEN = Path(__file__).parent.parent / "golden"
 

@@ -13,6 +13,8 @@ from profkit import api
 from profkit.schema.findings import Report, RunFindings
 from profkit.schema.stage import Stage
 
+pytestmark = pytest.mark.alone
+
 TWO_CORES = sorted(os.sched_getaffinity(0))[:2] if hasattr(os, "sched_getaffinity") else []
 
 

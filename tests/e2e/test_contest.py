@@ -23,6 +23,8 @@ from profkit.verify.contest import Contender, Terms, hold_contest
 from profkit.verify.duel import block_steps
 from profkit.verify.instance import GoneError, Instance, LateError, Launch, end_all
 
+pytestmark = pytest.mark.alone
+
 SCRIPT = """
 import os, sys, time
 import torch

@@ -19,6 +19,8 @@ from profkit.schema.steps import NOT_TIMED, Flag, StepTable
 from profkit.store.records import read_run
 from programs import PROJECT
 
+pytestmark = pytest.mark.alone
+
 BATCHES, EVALUATION_BATCHES, EPOCHS = 24, 3, 2
 WARMUP = 4
 SLOW_DATA, SLOW_FORWARD = ("0.005", "0", "0"), ("0", "0.016", "0.008")

@@ -12,6 +12,8 @@ from launches import make_launch, write_launch
 from profkit.schema.stage import Stage
 from profkit.store.names import STEPS, SUMMARY
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def launch(tmp_path_factory: pytest.TempPathFactory) -> Path:

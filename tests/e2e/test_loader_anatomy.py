@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 LOOP = """
 import collections, json, os, sys, time
 import torch

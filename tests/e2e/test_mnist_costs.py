@@ -16,7 +16,7 @@ from profkit.workloads.mnist_files import locate
 from profkit.workloads.models import WORKLOADS, Workload
 from profkit.workloads.sources import MemorySource, dataloader_source
 
-pytestmark = pytest.mark.profkit(timeout_s=30)
+pytestmark = [pytest.mark.alone, pytest.mark.profkit(timeout_s=30)]
 SAME = 1.1
 """Stages of the same work differ by less than that, caches and noise included."""
 Measure = Callable[..., profkit.Measurement]

@@ -15,6 +15,8 @@ import profkit.ledgers
 import profkit.pytest_plugin
 from profkit.analyze.quantity import Quantity  # noqa: F401
 
+pytestmark = pytest.mark.alone
+
 LOOPS = """
 import random, time
 import pytest

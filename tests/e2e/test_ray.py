@@ -22,6 +22,8 @@ from profkit.store.rank_directories import read_ranks
 from profkit.store.run_directory import read_manifest
 from programs import PROJECT
 
+pytestmark = pytest.mark.alone
+
 DRIVER = """
 import json, os, pathlib, sys, time
 scratch, place = sys.argv[1:]

@@ -6,6 +6,8 @@ import pytest
 
 from experiments.truth.agreement import STAGES, read_truth
 
+pytestmark = pytest.mark.alone
+
 _STAGE_OF = dict(
     zip(("data", "transfer", "forward", "backward", "optimizer", "logging"), STAGES, strict=True)
 )

@@ -20,6 +20,8 @@ from profkit.scripts.target import Target
 from profkit.verify.instance import Instance, LateError, Launch
 from profkit.verify.tune import most_runs
 
+pytestmark = pytest.mark.alone
+
 PROJECT = Path(__file__).parents[2]
 COMMON = """
 import sys, time

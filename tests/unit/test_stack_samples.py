@@ -197,13 +197,19 @@ def test_a_missing_executable_is_one_line_with_advice(
 def test_py_spy_that_dies_in_the_body_is_told_after_it(
     fake: Callable[[str], str], tmp_path: Path
 ) -> None:
-    dying = fake("echo 'py-spy> Sampling process'; echo 'Error: gone'; exit 1")
+    begun = tmp_path / "begun"
+    dying = fake(
+        "echo 'py-spy> Sampling process'\n"
+        f"until [ -e '{begun}' ]; do sleep 0.01; done\n"
+        "echo 'Error: gone'; exit 1"
+    )
     ended: list[bool] = []
     with (
         pytest.raises(ProbeError, match="Error: gone"),
         sample_stacks(tmp_path / "stacks", executable=dying),
     ):
-        ended.append(time.sleep(0.1) is None)
+        begun.touch()
+        ended.append(time.sleep(0.5) is None)
     assert ended
 
 
