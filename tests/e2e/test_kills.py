@@ -5,11 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import killing
 from forking import ENVIRONMENT
 from profkit import api
 from profkit.schema.findings import EndingKind
 from profkit.store.records import read_run
+
+pytestmark = pytest.mark.alone
 
 SCRIPT = """
 import os, sys, time

@@ -12,9 +12,9 @@ import pytest
 
 ORDER = (
     *(sys.executable, "-m", "experiments.mnist", "fastmlp"),
-    *("--rungs", "7-8", "--seeds", "1", "--kept", "kept", "-o", "reports/fastmlp.md"),
+    *("--rungs", "8", "--seeds", "2", "--kept", "kept", "-o", "reports/fastmlp.md"),
 )
-"""The two rungs that take least: half a second of training each."""
+"""The rung that takes least: half a second of training."""
 PROJECT = Path(__file__).parents[2]
 
 
@@ -42,42 +42,33 @@ def test_a_stopped_ladder_goes_on_and_reports(place: Path) -> None:
         os.killpg(process.pid, signal.SIGINT)
         rest = process.stderr.read()
         assert process.wait(timeout=60) == 130
-    assert first.startswith("mlp_bf16, seed 0:")
+    assert first.startswith("mlp_ends_early, seed 0:")
     assert rest.endswith("stopped; what ended is kept, and the same command goes on from there\n")
     assert len(kept(place)) == 1
 
     done = subprocess.run(ORDER, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    assert "mlp_bf16, seed 0:" not in done.stderr
-    assert "mlp_ends_early, seed 0:" in done.stderr
+    assert "mlp_ends_early, seed 0:" not in done.stderr
+    assert "mlp_ends_early, seed 1:" in done.stderr
     found = kept(place)
-    assert [one[:2] for one in found] == [("mlp_bf16", 0), ("mlp_ends_early", 0)]
+    assert [one[:2] for one in found] == [("mlp_ends_early", 0), ("mlp_ends_early", 1)]
     assert all(accuracy > 0.95 for _, _, accuracy in found)
     text = (place / "reports" / "fastmlp.md").read_text()
     for words in ("| 8 mlp_ends_early | mlp_bf16 |", "compute-bound", "GFLOP/s fp32"):
         assert words in text
     figures = sorted(one.name for one in (place / "reports" / "figures").iterdir())
-    assert figures == [
-        "fastmlp-accuracy.svg",
-        "fastmlp-forecasts.svg",
-        "fastmlp-rungs.svg",
-    ]
+    assert figures == ["fastmlp-accuracy.svg", "fastmlp-rungs.svg"]
 
 
 def test_seeds_are_farmed_out_to_a_ray_cluster(place: Path) -> None:
     if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed: pip install 'profkit[ray]'")
     order = [sys.executable, "-m", "experiments.mnist", "seeds", "mlp_ends_early", "--seeds", "2"]
-    where = ["--kept", "kept", "-o", "reports/seeds.md"]
-    farmed = subprocess.run(
-        [*order, "--engine", "ray", *where], capture_output=True, text=True, timeout=200
-    )
+    order += ["--engine", "ray", "--kept", "kept", "-o", "reports/seeds.md"]
+    farmed = subprocess.run(order, capture_output=True, text=True, timeout=200)
     assert farmed.returncode == 0, farmed.stderr
     assert sorted(one[:2] for one in kept(place)) == [("mlp_ends_early", 0), ("mlp_ends_early", 1)]
     lines = (place / "kept" / "results.jsonl").read_text().splitlines()
     # They ran beside each other: their times stand for nothing.
     assert not any(msgspec.json.decode(line)["is_timed"] for line in lines)
     assert "| mlp_ends_early | 2 |" in (place / "reports" / "seeds.md").read_text()
-    here = subprocess.run([*order, *where], capture_output=True, text=True, timeout=200)
-    assert here.returncode == 0, here.stderr
-    assert "mlp_ends_early, seed" not in here.stderr

@@ -8,6 +8,8 @@ import pytest
 from observed import EPOCH, RUN, TRAINING, Observed
 from programs import Ended
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def scripts(tmp_path: Path) -> Observed:

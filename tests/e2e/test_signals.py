@@ -12,6 +12,8 @@ from profkit.scripts.signals import note_death, read_death
 from profkit.store.death_notes import DEATH_NOTES
 from programs import PROJECT
 
+pytestmark = pytest.mark.alone
+
 NOTING = """
 import os, sys
 from pathlib import Path

@@ -24,6 +24,8 @@ from profkit.schema.stage import STAGES, Stage
 from profkit.schema.steps import StepTable
 from profkit.store.chrome_trace import slim_for_tensorboard
 
+pytestmark = pytest.mark.alone
+
 STEPS = 6
 SIDE = 24
 BATCH = 256

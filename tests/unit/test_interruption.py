@@ -23,6 +23,8 @@ from profkit.store import streams
 from profkit.store.records import read_run
 from profkit.store.run_directory import create_directory
 
+pytestmark = pytest.mark.alone
+
 OWN = str(Path(profkit.__file__).parent)
 CALLED_BY_IT = (str(Path(threading.__file__).parent), "<frozen")
 BATCHES = 8

@@ -203,14 +203,18 @@ def test_py_spy_that_dies_in_the_body_is_told_after_it(
         f"until [ -e '{begun}' ]; do sleep 0.01; done\n"
         "echo 'Error: gone'; exit 1"
     )
-    ended: list[bool] = []
+
+    def outlast() -> None:
+        begun.touch()
+        time.sleep(0.5)
+        (tmp_path / "ended").touch()
+
     with (
         pytest.raises(ProbeError, match="Error: gone"),
         sample_stacks(tmp_path / "stacks", executable=dying),
     ):
-        begun.touch()
-        ended.append(time.sleep(0.5) is None)
-    assert ended
+        outlast()
+    assert (tmp_path / "ended").exists()
 
 
 def test_a_place_that_cannot_be_written_is_told_before_the_body(tmp_path: Path) -> None:
