@@ -53,17 +53,17 @@ def test_workers_that_take_the_loops_cores_are_seen_by_its_waits_for_one(
 
 
 def test_workers_that_sleep_take_none(place: Callable[[], Path]) -> None:
-    spinning = observed(place(), "spin:10").core_wait
-    assert spinning is not None
-    # Another program that takes the cores for a while does so from these as well.
-    shares = []
+    # Another program that takes the cores for a while does so from both of a pair.
+    pairs = []
     for _ in range(3):
+        spinning = observed(place(), "spin:10").core_wait
         sleeping = observed(place(), "sleep:40").core_wait
+        assert spinning is not None
         assert sleeping is not None
-        shares.append(sleeping.value)
-        if shares[-1] < spinning.value / 2:
+        pairs.append((spinning.value, sleeping.value))
+        if sleeping.value < spinning.value / 2:
             break
-    assert min(shares) < spinning.value / 2
+    assert any(sleeping < spinning / 2 for spinning, sleeping in pairs), pairs
 
 
 SCRIPT = """
