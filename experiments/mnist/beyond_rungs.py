@@ -18,19 +18,19 @@ BEYOND.begin(
 BEYOND.step(
     "channels_last",
     change={"compute.channels_last": True},
-    why="oneDNN's convolutions read all channels of a pixel at once; `profkit tune` proves it.",
+    why="oneDNN's convolutions read all channels of a pixel at once.",
     sources=("PyTorch: Channels Last Memory Format in PyTorch",),
 )
 BEYOND.step(
     "bf16",
     change={"compute.precision": Precision.BF16},
-    why="Half the bytes, and this CPU multiplies bf16 several times as fast as fp32.",
+    why="Half the bytes; and CPUs with bf16 units multiply it faster than fp32.",
     sources=("Kalamkar et al. 2019, A Study of BFLOAT16, arXiv:1905.12322",),
 )
 BEYOND.step(
     "memory_kept",
     change={"compute.keeps_freed_memory": True},
-    why="A part of the step is page faults: malloc gives large tensors back after each use.",
+    why="malloc gives large tensors back after each use: each comes back page fault by page fault.",
     sources=("mallopt(3) of glibc",),
 )
 BEYOND.step(
@@ -54,7 +54,7 @@ BEYOND.step(
 BEYOND.step(
     "smoothed",
     change={"label_smoothing": 0.1},
-    why="It buys back the accuracy that the strides cost, for no time.",
+    why="Accuracy that costs no time, to be spent on less work.",
     sources=("Szegedy et al. 2016, Rethinking the Inception Architecture, arXiv:1512.00567",),
 )
 BEYOND.step(
@@ -72,7 +72,7 @@ BEYOND.step(
     "ends_early",
     change={"stop.steps": 195},
     riders={"clock.is_warm": True},
-    why="Five sixths of an epoch, as many steps as the constants were chosen with, reach 99 % too.",
+    why="Five sixths of an epoch: as many steps as the constants were chosen with.",
 )
 BEYOND.step(
     "ends_early_fp32",

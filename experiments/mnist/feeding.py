@@ -154,6 +154,8 @@ def open_feed(
         )
     if data.side != SIDE:
         raise ValueError(f"data.side {data.side}: only resident data is cut")
+    if not data.reshuffle:
+        raise ValueError("data.reshuffle False: a DataLoader draws a new order in each epoch")
     train.transform = sample_transform(data, is_trained_on=True)
     test.transform = sample_transform(data, is_trained_on=False)
     workers = data.workers

@@ -1,4 +1,4 @@
-"""98 % with 40 % less: each claimed trick by itself, then all, then those that measured."""
+"""98 % with 40 % less: each claimed trick by itself, then all at once."""
 
 from .ladder import Ladder
 from .recipe import Curve, Data, Method, Network, Optimizer, Recipe, Schedule, Source, Stop

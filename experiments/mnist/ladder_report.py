@@ -130,7 +130,7 @@ def _times(found: Sequence[RungFindings], aim: float) -> list[str]:
 
 def _accuracy(one: RungFindings) -> str:
     diverged = sum(
-        not np.isfinite(result.training.epochs[-1].loss) or result.training.accuracy < CHANCE
+        result.training.epochs[-1].loss is None or result.training.accuracy < CHANCE
         for result in one.results
     )
     text = mean_and_deviation(one.accuracies)

@@ -183,8 +183,8 @@ class Clock:
     """What counts as time.
 
     Attributes:
-        is_warm: libraries have computed such a step once, on a network and images of no use, before
-            time counts; what that took stands beside it.
+        is_warm: libraries have computed some such steps and a test, on a network and images of no
+            use, before time counts; what that took stands beside it.
         includes_loading: whether reading the files and making the source does. From the first
             batch's request to the last test's accuracy everything always counts.
     """

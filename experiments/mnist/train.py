@@ -32,13 +32,13 @@ class Epoch:
     Attributes:
         train_s, test_s: what each took.
         accuracy: on the test images, 0 to 1.
-        loss: of the last batch; not finite where the training diverged.
+        loss: of the last batch; None where it is no finite number: the training diverged.
     """
 
     train_s: float
     test_s: float
     accuracy: float
-    loss: float
+    loss: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,15 @@ def train(
         trained = time.perf_counter()
         accuracy = accuracy_of(recipe, model, feed)
         tested = time.perf_counter()
-        found.append(Epoch(trained - epoch_began, tested - trained, accuracy, float(loss)))
+        last = float(loss)
+        found.append(
+            Epoch(
+                trained - epoch_began,
+                tested - trained,
+                accuracy,
+                last if math.isfinite(last) else None,
+            )
+        )
         if recipe.stop.accuracy is not None and accuracy >= recipe.stop.accuracy:
             break
     ended = time.perf_counter()

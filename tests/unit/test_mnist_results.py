@@ -46,6 +46,12 @@ def test_a_line_that_was_being_written_is_cut_off(tmp_path: Path) -> None:
     assert Results(tmp_path).all() == (a_result(0), a_result(1))
 
 
+def test_a_training_that_diverged_is_kept_as_such(tmp_path: Path) -> None:
+    lost = replace(a_result(), training=replace(TRAINING, epochs=(Epoch(18.0, 0.75, 0.098, None),)))
+    Results(tmp_path).add(lost)
+    assert Results(tmp_path).all() == (lost,)
+
+
 def test_a_training_that_was_not_alone_stands_for_accuracy_only(tmp_path: Path) -> None:
     kept = Results(tmp_path)
     beside = replace(a_result(), is_timed=False)

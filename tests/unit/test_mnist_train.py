@@ -98,6 +98,37 @@ def test_its_clock_counts_loading_where_the_recipe_says_so(trained: Trainer) -> 
     assert apart.seconds == 3 * 3 + 1
 
 
+def test_a_loss_that_is_no_number_is_none(trained: Trainer) -> None:
+    with_sgd = changed(SMALL, {"optimizer.lr": 1e20})
+    assert [one.loss for one in trained(with_sgd).epochs] == [None] * 3
+    assert all(one.loss is not None for one in trained(SMALL).epochs)
+
+
+def test_it_stops_in_the_middle_of_an_epoch_and_the_rate_falls_until_there(
+    trained: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    make = training.make_schedule
+    monkeypatch.setattr(
+        training,
+        "make_schedule",
+        lambda recipe, optimizer, steps: (asked.append(steps), make(recipe, optimizer, steps))[1],
+    )
+    stopped = trained(changed(SMALL, {"stop.steps": 14, "log_every": 1}), log=(told := []).append)
+    assert (len(stopped.epochs), asked, len(told)) == (2, [14], 14)
+    assert stopped.epochs[0] == trained(SMALL).epochs[0]
+    part = trained(changed(SMALL, {"stop.steps": 4}))
+    assert (part.steps, len(part.epochs)) == (4, 1)
+
+
+def test_a_warm_up_is_beside_the_clock_and_changes_nothing(trained: Trainer) -> None:
+    cold, warm = trained(SMALL), trained(changed(SMALL, {"clock.is_warm": True}))
+    assert cold.warming_s == 0
+    assert warm.warming_s > 0
+    assert warm.seconds == cold.seconds
+    assert warm.epochs == cold.epochs
+
+
 def test_losses_are_told_as_often_as_the_recipe_says(trained: Trainer) -> None:
     told: list[str] = []
     trained(changed(SMALL, {"log_every": 4}), log=told.append, most_epochs=1)
