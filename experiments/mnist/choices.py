@@ -137,7 +137,7 @@ def _kept_or_trained(
     told = [part for path, value in changes.items() for part in ("--change", f"{path}={value!r}")]
     order = Order([rung], 1, options=(*options, *told, "--validate"))
     training = trained(rung, seed, machine.device, order)
-    result = Result(key, machine.commit, True, None, training)
+    result = Result(key, machine.commit, True, training)
     results.add(result)
     return result
 

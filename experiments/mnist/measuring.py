@@ -98,7 +98,7 @@ def measure(
             result = results.of(key, is_timed=True)
             if result is None:
                 training = trained(rung, seed, machine.device, order)
-                result = Result(key, machine.commit, True, None, training)
+                result = Result(key, machine.commit, True, training)
                 results.add(result)
                 tell(
                     f"{rung.name}, seed {seed}: {training.seconds:.3g} s, "

@@ -42,14 +42,12 @@ class Result:
         key: which.
         commit: of profkit's repository.
         is_timed: whether it was alone on its machine; else only its accuracy counts.
-        most_epochs: where it was ended before its recipe's end, after so many.
         training: what it took and reached.
     """
 
     key: Key
     commit: str
     is_timed: bool
-    most_epochs: int | None
     training: Training
 
 

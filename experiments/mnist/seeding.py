@@ -46,7 +46,7 @@ def reach(
     ended = _here if engine is Engine.LOCAL else _farmed
     for rung, seed, training in ended(missing, machine.device, order):
         key = keys[rung.name, seed]
-        results.add(Result(key, machine.commit, engine is Engine.LOCAL, None, training))
+        results.add(Result(key, machine.commit, engine is Engine.LOCAL, training))
         tell(f"{rung.name}, seed {seed}: {100 * training.accuracy:.2f} %")
     found: dict[str, list[Result]] = {rung.name: [] for rung in order.rungs}
     for (name, _), key in keys.items():

@@ -77,7 +77,7 @@ def test_accuracies_take_over_what_was_timed_but_not_the_other_way_round(
     assert all(one.is_timed for one in found["tuned"])
     kept = Results(tmp_path / "farmed")
     for key, result in ((one.key, one) for one in found["tuned"]):
-        kept.add(Result(key, result.commit, False, None, result.training))
+        kept.add(Result(key, result.commit, False, result.training))
     asked = trained()
     measure(Order(RUNGS[1:], 2), MACHINE, Results(tmp_path / "farmed"), print)
     assert asked == [("tuned", 0), ("tuned", 1)]

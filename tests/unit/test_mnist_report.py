@@ -39,7 +39,7 @@ def results(name: str, epoch_s: float, accuracies: list[float]) -> list[Result]:
         epochs = tuple(Epoch(epoch_s + seed, 1.0, accuracy, 0.1) for _ in range(3))
         training = Training(2.0, 0.0, sum(one.train_s + one.test_s for one in epochs), 938, epochs)
         key = key_of(rung, seed, "a machine", "torch 2", is_isolated=False)
-        found.append(Result(key, "0123abc", True, None, training))
+        found.append(Result(key, "0123abc", True, training))
     return found
 
 

@@ -15,7 +15,7 @@ def a_key(seed: int = 0) -> Key:
 
 
 def a_result(seed: int = 0) -> Result:
-    return Result(a_key(seed), "0123abc", True, None, TRAINING)
+    return Result(a_key(seed), "0123abc", True, TRAINING)
 
 
 def test_what_was_kept_is_found_by_another_process(tmp_path: Path) -> None:
