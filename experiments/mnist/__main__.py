@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from profkit.errors import ProfkitError
+
 from .ladder import Ladder, Rung
 from .ladders import LADDERS, rung_named
 
@@ -42,6 +44,8 @@ class Commands(click.Group):
             raise StoppedError(
                 "stopped; what ended is kept, and the same command goes on from there"
             ) from None
+        except ProfkitError as error:
+            raise click.ClickException(str(error)) from None
 
 
 @click.group(cls=Commands, help=__doc__)
@@ -74,6 +78,16 @@ def _named(names: Sequence[str]) -> list[Rung]:
         raise click.BadParameter(str(error)) from None
 
 
+def _said(words: Sequence[str], device: str = "auto", output: Path | None = None) -> str:
+    """The command that was given, as far as its report depends on it."""
+    said = ["python -m experiments.mnist", click.get_current_context().info_name or "", *words]
+    if device != "auto":
+        said.append(f"--device {device}")
+    if output is not None and not output.is_absolute():
+        said.append(f"-o {output.as_posix()}")
+    return " ".join(said)
+
+
 def _command(climbed: Ladder) -> click.Command:
     last = len(climbed.rungs) - 1
 
@@ -94,15 +108,17 @@ def _command(climbed: Ladder) -> click.Command:
         kept: Path,
         output: Path | None,
     ) -> None:
-        from .climbing import climb  # it loads torch
+        from .bench import open_bench  # it loads torch, and so does the next
+        from .climbing import climb
 
         chosen = _chosen(climbed, rungs)
-        said = [f"python -m experiments.mnist {climbed.name}", f"--seeds {seeds}"]
+        said = [f"--seeds {seeds}"]
         if len(chosen) < len(climbed.rungs):
             said.append(f"--rungs {rungs}")
         if isolate:
             said.append("--isolate")
-        climb(climbed, chosen, seeds, isolate, device, data_dir, kept, output, " ".join(said))
+        with open_bench(device, data_dir, kept) as bench:
+            climb(climbed, chosen, seeds, isolate, bench, output, _said(said, device, output))
 
     return command
 
@@ -131,10 +147,11 @@ def seeds_command(
 
     chosen = names or SEEDED
     _named(chosen)
-    said = f"python -m experiments.mnist seeds {' '.join(chosen)} --seeds {seeds}"
+    said = [*names, f"--seeds {seeds}"]
     if engine != "local":
-        said += f" --engine {engine}"
-    report_seeds(chosen, seeds, Engine(engine), device, data_dir, kept, output, said)
+        said.append(f"--engine {engine}")
+    words = _said(said, device)
+    report_seeds(chosen, seeds, Engine(engine), device, data_dir, kept, output, words)
 
 
 @main.command("choices", help="Other constants of the fastest rungs, on left-out training images.")
@@ -154,15 +171,13 @@ def choices_command(
     kept: Path,
     output: Path,
 ) -> None:
-    from .choices import CHOICES, report_choices  # they load torch
-    from .climbing import data_options, described, tell
-    from .measuring import machine_of
-    from .program import chosen_device
+    from .bench import open_bench  # it loads torch, and so does the next
+    from .choices import CHOICES, report_choices
 
     rungs = _named(names or tuple(dict.fromkeys(one.rung for one in CHOICES)))
-    said = f"python -m experiments.mnist choices {' '.join(names)}".strip() + f" --seeds {seeds}"
-    machine = machine_of(described(), chosen_device(device).type)
-    report_choices(rungs, seeds, machine, data_options(data_dir), kept, output, said, tell)
+    words = _said([*names, f"--seeds {seeds}"], device)
+    with open_bench(device, data_dir, kept) as bench:
+        report_choices(rungs, seeds, bench, output, words)
 
 
 @main.command("inference", help="How fast FastMLP answers, by six ways of asking it.")

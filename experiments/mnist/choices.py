@@ -1,7 +1,7 @@
 """Constants of the fastest rungs, chosen on training images that are left out of training."""
 
-import itertools
-from collections.abc import Callable, Sequence
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from ..measured import head_of_here, save
+from .bench import Bench
 from .ladder import Rung
 from .ladder_report import mean_and_deviation, median_and_quartiles
-from .measuring import Machine, Order, trained
-from .recipe import Recipe, changed, difference
-from .results import Key, Result, Results
+from .measuring import timed
+from .results import Result
+from .task import Task
 
+SERIES = "choices"
 FIRST_SEED = 1000
 """Seeds of choices begin here; those that are reported begin at 0."""
 
@@ -78,21 +80,15 @@ def try_all(
     rungs: Sequence[Rung],
     choices: Sequence[Choice],
     seeds: int,
-    machine: Machine,
-    options: Sequence[str],
-    results: Results,
-    tell: Callable[[str], None],
+    bench: Bench,
 ) -> list[Tried]:
-    """Train each rung as it is, and with each other value, seeds in turns.
+    """Train each rung as it is, and with each other value, in rounds whose order is drawn.
 
     Args:
         rungs: whose constants are to be chosen.
         choices: of these; others are left out.
         seeds: of each.
-        machine: where.
-        options: of the program, such as where the data is.
-        results: kept ones, and where new ones go.
-        tell: told what happens.
+        bench: where.
     """
     asked: list[tuple[Rung, dict[str, Any]]] = []
     for rung in rungs:
@@ -103,66 +99,40 @@ def try_all(
             if choice.rung == rung.name
             for value in choice.values
         ]
-    found: dict[tuple[str, str], list[Result]] = {}
-    for seed, (rung, changes) in itertools.product(range(seeds), asked):
-        words = ", ".join(f"{path}={value!r}" for path, value in changes.items())
-        result = _kept_or_trained(rung, changes, FIRST_SEED + seed, machine, options, results)
-        found.setdefault((rung.name, words), []).append(result)
-        training = result.training
-        tell(f"{rung.name} {words}: {100 * training.accuracy:.2f} %, {training.seconds:.3g} s")
+    found: list[list[Result]] = [[] for _ in asked]
+    order = list(range(len(asked)))
+    for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        random.Random(seed).shuffle(order)
+        for row in order:
+            rung, changes = asked[row]
+            task = Task(rung, seed, changes=changes, is_validated=True)
+            found[row].append(timed(task, SERIES, bench))
     return [
         Tried(
-            name,
-            words,
+            rung.name,
+            ", ".join(f"{path}={value!r}" for path, value in changes.items()),
             tuple(one.training.accuracy for one in each),
             tuple(one.training.seconds for one in each),
         )
-        for (name, words), each in found.items()
+        for (rung, changes), each in zip(asked, found, strict=True)
     ]
-
-
-def _kept_or_trained(
-    rung: Rung,
-    changes: dict[str, Any],
-    seed: int,
-    machine: Machine,
-    options: Sequence[str],
-    results: Results,
-) -> Result:
-    recipe = difference(Recipe(), changed(rung.recipe, changes))
-    key = Key(rung.name, False, repr(recipe), seed, machine.place, machine.versions)
-    known = results.of(key, is_timed=True)
-    if known is not None:
-        return known
-    told = [part for path, value in changes.items() for part in ("--change", f"{path}={value!r}")]
-    order = Order([rung], 1, options=(*options, *told, "--validate"))
-    training = trained(rung, seed, machine.device, order)
-    result = Result(key, machine.commit, True, training)
-    results.add(result)
-    return result
 
 
 def report_choices(
     rungs: Sequence[Rung],
     seeds: int,
-    machine: Machine,
-    options: Sequence[str],
-    kept: Path,
+    bench: Bench,
     output: Path,
     command: str,
-    tell: Callable[[str], None],
 ) -> None:
     """Try all values, and write the report.
 
     Args:
-        rungs, seeds, machine, options, tell: as of `try_all`.
-        kept: results of earlier calls, and of this one.
+        rungs, seeds, bench: as of `try_all`.
         output: the report's file.
         command: what this was asked for by.
     """
-    # Apart from those of whole trainings: they were trained on fewer images.
-    results = Results(kept / "validation")
-    found = try_all(rungs, CHOICES, seeds, machine, options, results, tell)
+    found = try_all(rungs, CHOICES, seeds, bench)
     lines = head_of_here("Constants, chosen without the test images", command)
     lines[-1:] = [
         f"- data: the first 50,000 training images of real MNIST, accuracy on the other 10,000; "

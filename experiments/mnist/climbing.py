@@ -1,25 +1,22 @@
 """Measures a ladder, profiles it, and writes its report."""
 
-import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import profkit
-
 from ..measured import head, save
 from . import claims, figures
+from .bench import Bench
 from .dominance import dominance_of
 from .findings import RungFindings, find
 from .forty_rungs import FORTY
 from .ladder import Ladder, Rung
 from .ladder_report import render, render_dominance
 from .ladders import rung_named
-from .measuring import LONG_S, Machine, Order, machine_of, measure, profiled
-from .program import chosen_device, mnist_at
+from .machine import Machine
+from .measuring import LONG_S, measure, profiled
+from .program import chosen_device
 from .rates import measure_peak
 from .recipe import Source
-from .results import Results
 from .simple_rungs import SIMPLE
 
 PROOF = "no_workers"
@@ -33,9 +30,7 @@ def climb(
     rungs: Sequence[Rung],
     seeds: int,
     is_isolated: bool,
-    device: str,
-    data_dir: Path | None,
-    kept: Path,
+    bench: Bench,
     output: Path | None,
     command: str,
 ) -> None:
@@ -46,65 +41,39 @@ def climb(
         rungs: of it, in order.
         seeds: of each.
         is_isolated: measure changes without their riders as well.
-        device: `auto`, `cpu` or `cuda`.
-        data_dir: of MNIST; None: where profkit finds it.
-        kept: results and recordings of earlier calls, and of this one.
-        output: the report's file; None: below `reports/`, by device.
+        bench: where.
+        output: the report's file; None: below `reports/`, by device, or beside what is kept where
+            rungs are missing.
         command: what this was asked for by.
     """
-    chosen = chosen_device(device).type
-    options = data_options(data_dir)
-    order = Order(rungs, seeds, options=options)
-    machine = machine_of(described(), chosen)
-    stored = Results(kept)
-    results = measure(order, machine, stored, tell)
-    isolated = {}
-    if is_isolated:
-        with_riders = [rung for rung in rungs if rung.riders]
-        isolated = measure(Order(with_riders, seeds, True, options), machine, stored, tell)
-    runs = {rung.name: profiled(rung, machine, order, kept) for rung in rungs}
+    machine = bench.machine
+    names = [rung.name for rung in rungs]
+    with_riders = [rung for rung in rungs if rung.riders and rung.on in names]
+    results, isolated = measure(
+        rungs, seeds, with_riders if is_isolated else [], ladder.name, bench
+    )
+    runs = {rung.name: profiled(rung, bench) for rung in rungs}
     found = find(rungs, results, isolated, runs)
-    where = output or Path("reports", f"{ladder.name}-{chosen}.md")
+    if output is None:
+        is_whole = len(rungs) == len(ladder.rungs)
+        place = Path("reports") if is_whole else bench.results.directory
+        output = place / f"{ladder.name}-{machine.short_name}.md"
     lines = head(ladder.title, command, runs[rungs[0].name])
     lines[-1:] = _notes(found)
-    lines += _drawn(found, ladder.aim, machine, where)
+    lines += _drawn(found, ladder.aim, machine, output)
     asked = {rung.name: rung for rung in rungs if rung.recipe.data.source is Source.LOADER}
     if asked:
         # The same loader before a network that computes faster by itself.
         proof = rung_named(PROOF)
         asked[proof.name] = proof
-        runs[proof.name] = profiled(proof, machine, order, kept)
+        runs[proof.name] = profiled(proof, bench)
     faster = {name: dominance_of(runs[name]) for name in asked}
-    peak = measure_peak(chosen_device(device))
+    peak = measure_peak(chosen_device(machine.device))
     own = OWN_SECTIONS.get(ladder.name)
     lines += render(found, ladder.aim, peak)
     if own is not None:
         lines += own(found, peak)
-    save(where, [*lines, *render_dominance(faster)])
-
-
-def data_options(data_dir: Path | None) -> tuple[str, ...]:
-    """What a training's process is told about where MNIST is, which is looked for first.
-
-    Raises:
-        SystemExit: it is not there.
-    """
-    mnist_at(data_dir)
-    return ("--data-dir", str(data_dir)) if data_dir else ()
-
-
-def described() -> dict[str, str]:
-    """The machine, by a run that does nothing."""
-    with tempfile.TemporaryDirectory() as scratch:
-        run = Path(scratch, "run")
-        with profkit.record(run) as recorder:
-            for _ in recorder.steps(range(2)):
-                pass
-        return profkit.describe_machine(profkit.report(run).runs[0])
-
-
-def tell(what: str) -> None:
-    print(what, file=sys.stderr, flush=True)
+    save(output, [*lines, *render_dominance(faster)])
 
 
 def _notes(found: Sequence[RungFindings]) -> list[str]:

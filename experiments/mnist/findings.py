@@ -69,7 +69,7 @@ class RungFindings:
 
     @property
     def epoch_s(self) -> float:
-        """Median over all epochs of all seeds of what training on one took, in s."""
+        """What training on all images once takes, in s; see `epoch_s_of`."""
         return epoch_s_of(self.results)
 
     @property
@@ -82,12 +82,18 @@ class RungFindings:
 
     def until(self, accuracy: float) -> list[float]:
         """What it took to reach an accuracy on the test images, in s, one a seed that did so."""
-        return [taken for taken in (_until(one, accuracy) for one in self.results) if taken]
+        times = (_until(one, accuracy) for one in self.results)
+        return [taken for taken in times if taken is not None]
 
 
 def epoch_s_of(results: Sequence[Result]) -> float:
-    """Median over all epochs of all trainings of what training on one took, in s."""
-    return float(np.median([epoch.train_s for one in results for epoch in one.training.epochs]))
+    """Median over trainings of what the first epoch's training took, in s.
+
+    The first alone: it is colder than those after it, and some trainings have no other. One that
+    ends early is stretched to all its batches.
+    """
+    firsts = [(one.training.epochs[0], one.training.steps) for one in results]
+    return float(np.median([first.train_s * steps / first.steps for first, steps in firsts]))
 
 
 def find(

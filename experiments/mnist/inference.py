@@ -14,10 +14,10 @@ from profkit.workloads.sources import resident
 
 from ..measured import save
 from .answering import Answered, answer_all
-from .climbing import described, tell
+from .bench import tell
 from .fastmlp_rungs import FASTMLP
 from .hardware import hardware_paragraph
-from .measuring import machine_of
+from .machine import machine_here
 from .program import mnist_at
 from .train import train
 
@@ -45,7 +45,7 @@ class Inference:
 def measure_inference(data_dir: Path | None) -> Inference:
     """Train FastMLP and time every way of having it answer, on this machine's CPU."""
     files = mnist_at(data_dir)
-    machine = machine_of(described(), "cpu")
+    machine = machine_here("cpu")
     rung = FASTMLP.named(TRAINED)
     tell(f"training {rung.name} to {100 * FASTMLP.aim:g} %")
     _, model = train(rung.recipe, files, seed=0, device=torch.device("cpu"))

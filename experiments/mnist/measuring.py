@@ -1,19 +1,20 @@
 """Runs trainings, each in a process of its own, and keeps what they took."""
 
-import hashlib
-import re
+import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 import click
 import msgspec
 
+from .bench import Bench, tell
 from .ladder import Rung
-from .results import Key, Result, Results, key_of
+from .results import Result, key_of, recording_name
+from .task import Task
 from .train import Training
 
 LONG_S = 150.0
@@ -25,150 +26,111 @@ class TrainingFailedError(click.ClickException):
     """A training's process ended with an error."""
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """Where trainings run.
-
-    Attributes:
-        hardware: processor, memory and device.
-        versions: of what they run with, without that of this repository.
-        commit: of this repository.
-        device: `cpu` or `cuda`.
-    """
-
-    hardware: str
-    versions: str
-    commit: str
-    device: str
-
-    @property
-    def place(self) -> str:
-        """What a training must have in common with another to stand beside it."""
-        return f"{self.hardware}; {self.device}"
-
-
-def machine_of(described: Mapping[str, str], device: str) -> Machine:
-    """The machine that `profkit.describe_machine` describes."""
-    parts = described["versions"].split(", ")
-    commit = next((one for one in parts if one.startswith("commit ")), "commit unknown")
-    rest = ", ".join(one for one in parts if not re.match("(commit|profkit) ", one))
-    return Machine(described["hardware"], rest, commit.removeprefix("commit "), device)
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What to measure.
-
-    Attributes:
-        rungs: in order.
-        seeds: how many trainings of each; see `LONG_S`.
-        is_isolated: changes without their riders.
-        options: of the program, such as where the data is.
-    """
-
-    rungs: Sequence[Rung]
-    seeds: int
-    is_isolated: bool = False
-    options: Sequence[str] = field(default_factory=tuple)
-
-
 def measure(
-    order: Order, machine: Machine, results: Results, tell: Callable[[str], None]
-) -> dict[str, list[Result]]:
-    """Train each rung with each seed, those left out that are kept already.
+    rungs: Sequence[Rung], seeds: int, isolated: Sequence[Rung], series: str, bench: Bench
+) -> tuple[dict[str, list[Result]], dict[str, list[Result]]]:
+    """Time each rung with each seed, those left out that this series has already.
 
-    Seeds take turns over the rungs, so that the machine's drift meets all of them.
+    Every seed is a round in which each rung has its turn, in an order that is drawn, so that the
+    machine's drift meets all of them.
 
     Args:
-        order: what.
-        machine: where.
-        results: kept ones, and where new ones go.
-        tell: told what happens.
+        rungs: which.
+        seeds: how many trainings of each; see `LONG_S`.
+        isolated: those of which the change without its riders has its turn as well.
+        series: what they are timed for.
+        bench: where.
 
     Returns:
-        For each rung the results of its seeds.
+        For each rung the results of its seeds; the same of those without their riders.
     """
-    found: dict[str, list[Result]] = {rung.name: [] for rung in order.rungs}
-    for seed in range(order.seeds):
-        for rung in order.rungs:
-            known = found[rung.name]
+    whole: dict[str, list[Result]] = {rung.name: [] for rung in rungs}
+    alone: dict[str, list[Result]] = {rung.name: [] for rung in isolated}
+    for seed in range(seeds):
+        tasks = [Task(rung, seed) for rung in rungs]
+        tasks += [Task(rung, seed, is_isolated=True) for rung in isolated]
+        random.Random(seed).shuffle(tasks)
+        for task in tasks:
+            known = (alone if task.is_isolated else whole)[task.rung.name]
             if known and known[0].training.seconds > LONG_S:
                 continue
-            key = key_on(rung, seed, machine, is_isolated=order.is_isolated)
-            result = results.of(key, is_timed=True)
-            if result is None:
-                training = trained(rung, seed, machine.device, order)
-                result = Result(key, machine.commit, True, training)
-                results.add(result)
-                tell(
-                    f"{rung.name}, seed {seed}: {training.seconds:.3g} s, "
-                    f"{100 * training.accuracy:.2f} %"
-                )
-            known.append(result)
-    return found
+            known.append(timed(task, series, bench))
+    return whole, alone
 
 
-def key_on(rung: Rung, seed: int, machine: Machine, *, is_isolated: bool) -> Key:
-    """The key of a training that is to be done on a machine."""
-    return key_of(rung, seed, machine.place, machine.versions, is_isolated=is_isolated)
+def timed(task: Task, series: str, bench: Bench) -> Result:
+    """A training alone on this machine, or what is kept of it from the same series."""
+    known = bench.results.of(key_of(task, bench.machine), series)
+    if known is not None:
+        return known
+    training = trained(task, bench.machine.device, bench.options, (bench.results.lock,))
+    tell(f"{task.words}: {training.seconds:.3g} s, {100 * training.accuracy:.2f} %")
+    return keep(task, training, series, bench)
 
 
-def trained(rung: Rung, seed: int, device: str, order: Order) -> Training:
+def keep(task: Task, training: Training, series: str | None, bench: Bench) -> Result:
+    """Have a training's result on disk."""
+    day = f"{datetime.now(timezone.utc):%Y-%m-%d}"
+    key = key_of(task, bench.machine)
+    result = Result(key, task.rung.name, series, bench.machine.commit, day, training)
+    bench.results.add(result)
+    return result
+
+
+def trained(task: Task, device: str, options: Sequence[str], held: Sequence[int] = ()) -> Training:
     """One training in a process of its own.
 
+    Args:
+        task: which.
+        device: `cpu` or `cuda`.
+        options: of the program.
+        held: open files that the process holds as well.
+
     Raises:
-        TrainingFailedError: it failed; its own words stand above.
+        TrainingFailedError: it failed; with its last words.
     """
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch, "training.json")
-        ended = subprocess.run(
-            [sys.executable, "-m", *_program(rung, seed, device, order), "--out", str(out)],
-            stdout=subprocess.DEVNULL,
+        _run(
+            [sys.executable, "-m", *_program(task, device, options), "--out", str(out)],
+            held,
+            f"{task.words} failed",
         )
-        if ended.returncode:
-            raise TrainingFailedError(
-                f"{rung.name} with seed {seed} failed: see above; what ended is kept"
-            )
         return msgspec.json.decode(out.read_bytes(), type=Training)
 
 
-def profiled(rung: Rung, machine: Machine, order: Order, kept: Path) -> Path:
+def profiled(rung: Rung, bench: Bench) -> Path:
     """The run directory of one epoch of a rung, recorded by profkit; recorded once.
 
-    Args:
-        rung: what to record.
-        machine: where.
-        order: with which options.
-        kept: where run directories go.
-
     Raises:
-        TrainingFailedError: it failed.
+        TrainingFailedError: it failed; with its last words.
     """
-    key = msgspec.json.encode(key_on(rung, 0, machine, is_isolated=False))
-    run = kept / f"{rung.name}-{hashlib.sha256(key).hexdigest()[:8]}"
+    task = Task(rung, 0)
+    run = bench.results.directory / recording_name(task, bench.machine)
     done = run.with_suffix(".done")
     if not done.exists():
-        ended = subprocess.run(
+        tell(f"{rung.name}: recording an epoch")
+        _run(
             [
                 *(sys.executable, "-m", "profkit", "run", "--force", "--out", str(run), "-m"),
-                *_program(rung, 0, machine.device, replace(order, is_isolated=False)),
+                *_program(task, bench.machine.device, bench.options),
                 *("--epochs", str(PROFILED_EPOCHS)),
             ],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
+            (bench.results.lock,),
+            f"recording {rung.name} failed",
         )
-        if ended.returncode:
-            raise TrainingFailedError(
-                f"recording {rung.name} failed: {ended.stderr.strip()[-500:]}"
-            )
         done.touch()
     return run
 
 
-def _program(rung: Rung, seed: int, device: str, order: Order) -> list[str]:
-    alone = ["--isolate"] if order.is_isolated else []
-    return [
-        *("experiments.mnist.program", rung.name, *alone, "--seed", str(seed)),
-        *("--device", device, *order.options),
-    ]
+def _program(task: Task, device: str, options: Sequence[str]) -> list[str]:
+    return ["experiments.mnist.program", *task.arguments, "--device", device, *options]
+
+
+def _run(command: Sequence[str], held: Sequence[int], failure: str) -> None:
+    ended = subprocess.run(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, pass_fds=held
+    )
+    if ended.returncode:
+        words = ended.stderr.strip().splitlines() or [f"exit status {ended.returncode}"]
+        raise TrainingFailedError(f"{failure}: {words[-1][-500:]}; what ended is kept")

@@ -4,12 +4,12 @@ A process of its own for each: what an earlier training left warm is no part of 
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import msgspec
 import torch
 
+from profkit.errors import ProfkitError
 from profkit.workloads.mnist_files import DATA_VARIABLE, DataFiles, locate
 
 from .ladders import rung_named
@@ -36,9 +36,9 @@ def mnist_at(data_dir: Path | None) -> DataFiles:
 
     Raises:
         SystemExit: they are not there.
+        DataError: they are not what they should be.
     """
-    given = data_dir or os.environ.get(DATA_VARIABLE)
-    files = locate(Path(given) if given else None)
+    files = locate(data_dir)
     if files.name != "MNIST":
         raise SystemExit(f"real MNIST is needed: give --data-dir, or set {DATA_VARIABLE}")
     return files
@@ -64,24 +64,24 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="at most so many")
     parser.add_argument("--out", type=Path, help="where the result goes, as JSON")
     given = parser.parse_args()
-    device = chosen_device(given.device)
-    files = mnist_at(given.data_dir)
     try:
+        device = chosen_device(given.device)
+        files = mnist_at(given.data_dir)
         rung = rung_named(given.rung)
         recipe = rung.isolated if given.isolate else rung.recipe
         for one in given.change:
             path, _, text = one.partition("=")
             recipe = changed(recipe, {path: value_of(recipe, path, text)})
-    except ValueError as error:
+        found, _ = train(
+            recipe,
+            files,
+            seed=given.seed,
+            device=device,
+            most_epochs=given.epochs,
+            is_validated=given.validate,
+        )
+    except (ValueError, ProfkitError) as error:
         raise SystemExit(str(error)) from None
-    found, _ = train(
-        recipe,
-        files,
-        seed=given.seed,
-        device=device,
-        most_epochs=given.epochs,
-        is_validated=given.validate,
-    )
     print(
         f"{rung.name}, seed {given.seed}: {100 * found.accuracy:.2f} % after "
         f"{len(found.epochs)} epochs, {found.seconds:.3g} s"

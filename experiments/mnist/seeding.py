@@ -1,12 +1,14 @@
 """Trainings of which only the accuracy counts: here, or on a Ray cluster."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import Any
 
+from .bench import Bench, tell
 from .ladder import Rung
-from .measuring import Machine, Order, TrainingFailedError, key_on, trained
-from .results import Result, Results
+from .measuring import TrainingFailedError, keep, trained
+from .results import Result, key_of
+from .task import Task
 from .train import Training
 
 
@@ -18,73 +20,62 @@ class Engine(Enum):
 
 
 def reach(
-    order: Order, engine: Engine, machine: Machine, results: Results, tell: Callable[[str], None]
+    rungs: Sequence[Rung], seeds: int, engine: Engine, bench: Bench
 ) -> dict[str, list[Result]]:
-    """Train each rung with each seed, those left out that are kept already.
+    """Train each rung with each seed, those left out that are kept already, by whatever command.
 
     Args:
-        order: what.
-        engine: where; trainings on a cluster run beside each other, so that none is timed.
-        machine: this one.
-        results: kept ones, and where new ones go, each as soon as it ends.
-        tell: told what happens.
+        rungs: which.
+        seeds: of each.
+        engine: where; on a cluster they run beside each other.
+        bench: this machine, and where results go, each as soon as it ends.
 
     Returns:
         For each rung the results of its seeds, in the order of these.
     """
-    keys = {
-        (rung.name, seed): key_on(rung, seed, machine, is_isolated=False)
-        for seed in range(order.seeds)
-        for rung in order.rungs
+    tasks = [Task(rung, seed) for seed in range(seeds) for rung in rungs]
+    known = {
+        row: bench.results.of(key_of(task, bench.machine), None) for row, task in enumerate(tasks)
     }
-    missing = [
-        (rung, seed)
-        for seed in range(order.seeds)
-        for rung in order.rungs
-        if results.of(keys[rung.name, seed], is_timed=False) is None
-    ]
-    ended = _here if engine is Engine.LOCAL else _farmed
-    for rung, seed, training in ended(missing, machine.device, order):
-        key = keys[rung.name, seed]
-        results.add(Result(key, machine.commit, engine is Engine.LOCAL, training))
-        tell(f"{rung.name}, seed {seed}: {100 * training.accuracy:.2f} %")
-    found: dict[str, list[Result]] = {rung.name: [] for rung in order.rungs}
-    for (name, _), key in keys.items():
-        result = results.of(key, is_timed=False)
-        assert result is not None  # just made, or kept
-        found[name].append(result)
+    missing = [task for row, task in enumerate(tasks) if known[row] is None]
+    ended = {Engine.LOCAL: _here, Engine.RAY: _farmed}[engine]
+    for task, training in ended(missing, bench):
+        known[tasks.index(task)] = keep(task, training, None, bench)
+        tell(f"{task.words}: {100 * training.accuracy:.2f} %")
+    found: dict[str, list[Result]] = {rung.name: [] for rung in rungs}
+    for row, task in enumerate(tasks):
+        result = known[row]
+        assert result is not None  # kept, or just trained
+        found[task.rung.name].append(result)
     return found
 
 
-Task = tuple[Rung, int]
+def _here(tasks: Sequence[Task], bench: Bench) -> Iterator[tuple[Task, Training]]:
+    for task in tasks:
+        held = (bench.results.lock,)
+        yield task, trained(task, bench.machine.device, bench.options, held)
 
 
-def _here(tasks: Sequence[Task], device: str, order: Order) -> Iterator[tuple[Rung, int, Training]]:
-    for rung, seed in tasks:
-        yield rung, seed, trained(rung, seed, device, order)
-
-
-def _farmed(
-    tasks: Sequence[Task], device: str, order: Order
-) -> Iterator[tuple[Rung, int, Training]]:
+def _farmed(tasks: Sequence[Task], bench: Bench) -> Iterator[tuple[Task, Training]]:
     """As many at a time as the cluster has cores, or GPUs; each as soon as it ends."""
     ray = _ray()
     if not ray.is_initialized():
         # A cluster that RAY_ADDRESS names, else one on this machine.
         ray.init(log_to_driver=False, include_dashboard=False)
+    device = bench.machine.device
     need = {"num_gpus": 1} if device == "cuda" else {"num_cpus": 1}
     remote = ray.remote(**need)(trained)
-    running = {remote.remote(rung, seed, device, order): (rung, seed) for rung, seed in tasks}
+    running = {remote.remote(task, device, bench.options): task for task in tasks}
     try:
         while running:
             (ended, *_), _ = ray.wait(list(running), num_returns=1)
-            rung, seed = running.pop(ended)
+            task = running.pop(ended)
             try:
                 training = ray.get(ended)
             except ray.exceptions.RayError as error:
                 words = str(error).strip().splitlines()[-1]
-                raise TrainingFailedError(f"{rung.name} with seed {seed}: {words}") from None
-            yield rung, seed, training
+                raise TrainingFailedError(f"{task.words}: {words}") from None
+            yield task, training
     finally:
         ray.shutdown()
 

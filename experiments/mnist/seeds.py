@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..measured import head_of_here, save
-from .climbing import data_options, described, tell
+from .bench import open_bench
 from .ladders import ladder_of, rung_named
-from .measuring import Order, machine_of
-from .program import chosen_device
-from .results import Results
 from .seeding import Engine, reach
 from .seeds_report import draw_seeds, render_seeds
 
@@ -35,9 +32,9 @@ def report_seeds(
         output: the report's file.
         command: what this was asked for by.
     """
-    order = Order([rung_named(name) for name in names], seeds, options=data_options(data_dir))
-    machine = machine_of(described(), chosen_device(device).type)
-    results = reach(order, engine, machine, Results(kept), tell)
+    with open_bench(device, data_dir, kept) as bench:
+        results = reach([rung_named(name) for name in names], seeds, engine, bench)
+        machine = bench.machine
     found = {name: [one.training.accuracy for one in results[name]] for name in names}
     aims = {name: ladder_of(name).aim for name in found}
     commits = ", ".join(sorted({one.commit for each in results.values() for one in each}))

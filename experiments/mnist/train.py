@@ -33,12 +33,14 @@ class Epoch:
         train_s, test_s: what each took.
         accuracy: on the test images, 0 to 1.
         loss: of the last batch; None where it is no finite number: the training diverged.
+        steps: batches that it trained on; fewer than there are where the recipe ends early.
     """
 
     train_s: float
     test_s: float
     accuracy: float
     loss: float | None
+    steps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Training:
         loading_s: from the files to what feeds it.
         warming_s: what libraries were warmed up for beforehand; 0 where they were not.
         seconds: on the recipe's clock, to the last test's accuracy.
-        steps: batches of an epoch.
+        steps: batches of a whole epoch.
         epochs: in order.
     """
 
@@ -108,12 +110,12 @@ def train(
     schedule, is_stepped_by_batch = make_schedule(recipe.schedule, optimizer, most_steps)
     found: list[Epoch] = []
     for row in range(epochs if most_epochs is None else min(epochs, most_epochs)):
-        left = most_steps - row * steps
+        counted = min(steps, most_steps - row * steps)
         epoch_began = time.perf_counter()
         loss = _train_epoch(
             recipe,
             model,
-            feed.train if left >= steps else islice(feed.train, left),
+            feed.train if counted == steps else islice(feed.train, counted),
             optimizer,
             schedule if is_stepped_by_batch else None,
             log,
@@ -131,14 +133,14 @@ def train(
                 tested - trained,
                 accuracy,
                 last if math.isfinite(last) else None,
+                counted,
             )
         )
         if recipe.stop.accuracy is not None and accuracy >= recipe.stop.accuracy:
             break
     ended = time.perf_counter()
     from_when = began if recipe.clock.includes_loading else loaded
-    counted = min(steps, most_steps)
-    took = Training(loaded - began, warming_s, ended - from_when, counted, tuple(found))
+    took = Training(loaded - began, warming_s, ended - from_when, steps, tuple(found))
     return took, model
 
 

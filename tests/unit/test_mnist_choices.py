@@ -7,57 +7,69 @@ from typing import Any
 import pytest
 import torch
 
-from experiments.mnist import choices, feeding
-from experiments.mnist.choices import CHOICES, FIRST_SEED, Choice, render_choices, try_all
+from experiments.mnist import feeding, measuring
+from experiments.mnist.bench import Bench
+from experiments.mnist.choices import CHOICES, FIRST_SEED, Choice, Tried, render_choices, try_all
 from experiments.mnist.feeding import VALIDATION, open_feed
-from experiments.mnist.ladder import Rung
 from experiments.mnist.ladders import rung_named
-from experiments.mnist.measuring import Machine, Order
+from experiments.mnist.machine import Machine
 from experiments.mnist.recipe import Recipe, Source, changed, value_of
 from experiments.mnist.results import Results
+from experiments.mnist.task import Task
 from experiments.mnist.train import Epoch, Training
 
 MACHINE = Machine("two cores", "torch 2", "0123abc", "cpu")
 RATES = (Choice("tuned", "optimizer.lr", (0.1, 0.2)),)
 
 
-def try_rates(kept: Path) -> list[choices.Tried]:
+def try_rates(kept: Path) -> list[Tried]:
     results = Results(kept)
-    return try_all([rung_named("tuned")], RATES, 2, MACHINE, ["--data-dir", "x"], results, print)
+    try:
+        return try_all([rung_named("tuned")], RATES, 2, Bench(MACHINE, (), results))
+    finally:
+        results.close()
 
 
 @pytest.fixture
-def orders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Sequence[str]]]:
-    found: list[tuple[int, Sequence[str]]] = []
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Task]:
+    found: list[Task] = []
 
-    def train(rung: Rung, seed: int, device: str, order: Order) -> Training:
-        found.append((seed, order.options))
-        accuracy = 0.98 if "optimizer.lr=0.2" in order.options else 0.97
-        return Training(1.0, 0.0, 2.0, 10, (Epoch(2.0, 0.0, accuracy, 0.1),))
+    def train(task: Task, device: str, options: Sequence[str], held: Sequence[int]) -> Training:
+        found.append(task)
+        accuracy = 0.98 if task.recipe.optimizer.lr == 0.2 else 0.97
+        return Training(1.0, 0.0, 2.0, 10, (Epoch(2.0, 0.0, accuracy, 0.1, 10),))
 
-    monkeypatch.setattr(choices, "trained", train)
+    monkeypatch.setattr(measuring, "trained", train)
     return found
 
 
 def test_every_training_is_validated_by_a_seed_that_is_not_reported(
-    orders: list[tuple[int, Sequence[str]]], tmp_path: Path
+    asked: list[Task], tmp_path: Path
 ) -> None:
     try_rates(tmp_path)
-    assert [seed for seed, _ in orders] == [FIRST_SEED] * 3 + [FIRST_SEED + 1] * 3
-    assert all("--validate" in options for _, options in orders)
-    assert orders[1][1] == ("--data-dir", "x", "--change", "optimizer.lr=0.1", "--validate")
+    assert [task.seed for task in asked] == [FIRST_SEED] * 3 + [FIRST_SEED + 1] * 3
+    assert all("--validate" in task.arguments for task in asked)
+    assert {tuple(task.changes.items()) for task in asked[:3]} == {
+        (),
+        (("optimizer.lr", 0.1),),
+        (("optimizer.lr", 0.2),),
+    }
+    changed_one = next(task for task in asked if task.changes == {"optimizer.lr": 0.1})
+    assert changed_one.arguments == [
+        *("tuned", "--seed", "1000", "--change", "optimizer.lr=0.1", "--validate"),
+    ]
 
 
 def test_the_best_stands_first_and_what_is_kept_is_not_trained_again(
-    orders: list[tuple[int, Sequence[str]]], tmp_path: Path
+    asked: list[Task], tmp_path: Path
 ) -> None:
     lines = render_choices(try_rates(tmp_path))
     rows = [line.split(" | ")[0] for line in lines if line.startswith("| ") and "%" not in line]
     assert rows[0] == "| `optimizer.lr=0.2`"
     assert "| **nothing: as it is**" in rows
-    count = len(orders)
+    count = len(asked)
     assert render_choices(try_rates(tmp_path)) == lines
-    assert len(orders) == count
+    assert len(asked) == count
 
 
 @pytest.mark.parametrize("choice", CHOICES, ids=lambda one: f"{one.rung} {one.path}")

@@ -17,12 +17,15 @@ from experiments.mnist.findings import RungFindings, Step
 from experiments.mnist.forecast import Forecast
 from experiments.mnist.ladder_report import gain_interval, render, render_dominance
 from experiments.mnist.ladders import rung_named
+from experiments.mnist.machine import Machine
 from experiments.mnist.rates import Peak
 from experiments.mnist.results import Result, key_of
+from experiments.mnist.task import Task
 from experiments.mnist.train import Epoch, Training
 from profkit import Question
 from profkit.schema.estimate import Estimate
 
+MACHINE = Machine("a machine", "torch 2", "0123abc", "cpu")
 PEAK = Peak(2048, 20, {"fp32": 1e11, "bf16": 2e11})
 STEP = Step(
     20.0,
@@ -36,10 +39,10 @@ def results(name: str, epoch_s: float, accuracies: list[float]) -> list[Result]:
     rung = rung_named(name)
     found = []
     for seed, accuracy in enumerate(accuracies):
-        epochs = tuple(Epoch(epoch_s + seed, 1.0, accuracy, 0.1) for _ in range(3))
+        epochs = tuple(Epoch(epoch_s + seed, 1.0, accuracy, 0.1, 938) for _ in range(3))
         training = Training(2.0, 0.0, sum(one.train_s + one.test_s for one in epochs), 938, epochs)
-        key = key_of(rung, seed, "a machine", "torch 2", is_isolated=False)
-        found.append(Result(key, "0123abc", True, training))
+        key = key_of(Task(rung, seed), MACHINE)
+        found.append(Result(key, name, "ladder", "0123abc", "2026-01-31", training))
     return found
 
 

@@ -118,7 +118,8 @@ def test_it_stops_in_the_middle_of_an_epoch_and_the_rate_falls_until_there(
     assert (len(stopped.epochs), asked, len(told)) == (2, [14], 14)
     assert stopped.epochs[0] == trained(SMALL).epochs[0]
     part = trained(changed(SMALL, {"stop.steps": 4}))
-    assert (part.steps, len(part.epochs)) == (4, 1)
+    assert [one.steps for one in part.epochs] == [4]
+    assert [one.steps for one in stopped.epochs] == [part.steps, 4] == [10, 4]
 
 
 def test_a_warm_up_is_beside_the_clock_and_changes_nothing(trained: Trainer) -> None:
