@@ -1,11 +1,13 @@
 """Numbers of an experiment, and the head that its report begins with."""
 
+import math
 import tempfile
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 
 import numpy as np
+from scipy import stats
 
 import profkit
 
@@ -41,9 +43,20 @@ def head_of_here(title: str, command: str) -> list[str]:
 
 
 def spread(values: Sequence[float], digits: int = 3) -> str:
-    """Median and quartiles, e.g. `6.2 (5.9 to 6.8)`."""
+    """Median and quartiles, e.g. `6.2 (5.9 to 6.8)`; of one value itself."""
+    if len(values) == 1:
+        return f"{values[0]:.{digits}g}"
     low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
     return f"{median:.{digits}g} ({low:.{digits}g} to {high:.{digits}g})"
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of independent values and its 95 % interval by Student's t; not a number of one."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, math.nan, math.nan
+    reach = float(stats.sem(values) * stats.t.ppf(0.975, len(values) - 1))
+    return mean, mean - reach, mean + reach
 
 
 def save(path: Path, lines: Sequence[str]) -> None:

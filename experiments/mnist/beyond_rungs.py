@@ -8,7 +8,20 @@ from .ladder import Ladder
 from .recipe import Precision
 from .rungs import LADDER
 
-BEYOND = Ladder("beyond", "99 % on a CPU, beyond the last rung", aim=0.99)
+BEYOND = Ladder(
+    "beyond",
+    "99 % on a CPU, beyond the last rung",
+    aim=0.99,
+    untried=(
+        "Batch norm, a whitening first layer, small random shifts and other widths: tried on "
+        "left-out training images by `choices`, and not kept, since what they gain costs more.",
+        "Progressive resizing (Howard & Gugger 2020, fastai): not tried; all steps see the middle "
+        "24 by 24 pixels.",
+        "Linear scaling of the rate with larger batches (Goyal et al. 2017, arXiv:1706.02677): "
+        "not tried by its rule; rate and batch size were each chosen on left-out images.",
+        "torch.compile and CUDA graphs: not tried; compiling takes longer here than the training.",
+    ),
+)
 
 BEYOND.begin(
     "tuned_again",
@@ -18,13 +31,15 @@ BEYOND.begin(
 BEYOND.step(
     "channels_last",
     change={"compute.channels_last": True},
-    why="oneDNN's convolutions read all channels of a pixel at once.",
+    why="`profkit tune` found it for the rung before (reports/tune.md): oneDNN's convolutions read "
+    "all channels of a pixel at once.",
     sources=("PyTorch: Channels Last Memory Format in PyTorch",),
 )
 BEYOND.step(
     "bf16",
     change={"compute.precision": Precision.BF16},
-    why="Half the bytes; and CPUs with bf16 units multiply it faster than fp32.",
+    why="`profkit tune` found it as well: half the bytes; and CPUs with bf16 units multiply it "
+    "faster than fp32.",
     sources=("Kalamkar et al. 2019, A Study of BFLOAT16, arXiv:1905.12322",),
 )
 BEYOND.step(

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..measured import head_of_here, save
+from ..measured import head_of_here, save, spread
 from .bench import Bench
 from .ladder import Rung
-from .ladder_report import mean_and_deviation, median_and_quartiles
+from .ladder_report import gain_interval, mean_and_deviation
 from .measuring import timed
 from .results import Result
 from .task import Task
@@ -149,15 +149,18 @@ def render_choices(found: Sequence[Tried]) -> list[str]:
         lines += [
             f"## {name}",
             "",
-            "| changed | accuracy, % (sd) | seeds | s: median (quartiles) |",
-            "|---|---:|---:|---:|",
+            "| changed | accuracy, % (sd) | gain over nothing, points (95 %) | seeds "
+            "| s: median (quartiles) |",
+            "|---|---:|---:|---:|---:|",
         ]
         of_rung = [one for one in found if one.rung == name]
+        own = next(one for one in of_rung if not one.changes)
         for one in sorted(of_rung, key=lambda one: -float(np.mean(one.accuracies))):
+            gain = gain_interval(own.accuracies, one.accuracies) if one.changes else "–"
             lines.append(
                 f"| {f'`{one.changes}`' if one.changes else '**nothing: as it is**'} "
-                f"| {mean_and_deviation(one.accuracies)} | {len(one.accuracies)} "
-                f"| {median_and_quartiles(one.seconds)} |"
+                f"| {mean_and_deviation(one.accuracies)} | {gain} | {len(one.accuracies)} "
+                f"| {spread(one.seconds)} |"
             )
         lines.append("")
     return lines

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..measured import spread
 from .findings import RungFindings
-from .ladder_report import median_and_quartiles
 from .rates import Peak
 
 CLAIMED = 0.4
@@ -97,7 +97,7 @@ def convolution(found: Sequence[RungFindings], peak: Peak) -> list[str]:
         f"{KERNEL}: {SIDE} · {SIDE} · {KERNEL} · {KERNEL} · {CHANNELS} · {OUTPUTS} = "
         f"{expected / 1e6:.2f} million multiply-adds, or {2 * expected / 1e6:.2f} million "
         f"operations; counted as it ran: {counted / 1e6:.2f} million. It takes "
-        f"{median_and_quartiles([1e3 * one for one in taken])} ms on this CPU, which is "
+        f"{spread([1e3 * one for one in taken])} ms on this CPU, which is "
         f"{rate / 1e9:.1f} GFLOP/s, {100 * rate / peak.rates['fp32']:.0f} % of the peak.",
         "",
     ]

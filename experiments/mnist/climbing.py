@@ -6,8 +6,8 @@ from pathlib import Path
 from ..measured import head, save
 from . import claims, figures
 from .bench import Bench
-from .dominance import dominance_of
-from .findings import RungFindings, find
+from .dominance import Dominance, Recorded, dominance_of
+from .findings import RungFindings, find, step_of
 from .forty_rungs import FORTY
 from .ladder import Ladder, Rung
 from .ladder_report import render, render_dominance
@@ -61,28 +61,38 @@ def climb(
     lines = head(ladder.title, command, runs[rungs[0].name])
     lines[-1:] = _notes(found)
     lines += _drawn(found, ladder.aim, machine, output)
-    asked = {rung.name: rung for rung in rungs if rung.recipe.data.source is Source.LOADER}
-    if asked:
-        # The same loader before a network that computes faster by itself.
-        proof = rung_named(PROOF)
-        asked[proof.name] = proof
-        runs[proof.name] = profiled(proof, bench)
-    faster = {name: dominance_of(runs[name]) for name in asked}
+    slow = [rung for rung in rungs if _loads_in_the_loop(rung) and rung.name != PROOF]
+    fast = rung_named(PROOF)
+    loaded: dict[str, Dominance] = {}
+    wait = 0.0
+    if slow:
+        proof = Recorded(profiled(fast, bench), fast.recipe.data.batch_size)
+        wait = step_of(proof.run).stage_shares["dataloader"] or 0.0
+        loaded = {
+            rung.name: dominance_of(Recorded(runs[rung.name], rung.recipe.data.batch_size), proof)
+            for rung in slow
+        }
     peak = measure_peak(chosen_device(machine.device))
     own = OWN_SECTIONS.get(ladder.name)
-    lines += render(found, ladder.aim, peak)
+    lines += render(found, ladder, peak)
     if own is not None:
         lines += own(found, peak)
-    save(output, [*lines, *render_dominance(faster)])
+    save(output, [*lines, *render_dominance(loaded, PROOF, wait)])
+
+
+def _loads_in_the_loop(rung: Rung) -> bool:
+    data = rung.recipe.data
+    return data.source is Source.LOADER and not data.workers
 
 
 def _notes(found: Sequence[RungFindings]) -> list[str]:
     commits = sorted({one.commit for rung in found for one in rung.results})
+    days = sorted({one.day for rung in found for one in rung.results})
     seeds = sorted({len(rung.results) for rung in found})
     counted = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     return [
         f"- data: real MNIST, {counted} seeds; trainings longer than {LONG_S:.0f} s have one",
-        f"- commit of the trainings: {', '.join(commits)}",
+        f"- trainings: of {', '.join(days)}, at commit {', '.join(commits)}",
         "",
     ]
 

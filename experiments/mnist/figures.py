@@ -4,11 +4,12 @@ import io
 from collections.abc import Sequence
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from .findings import RungFindings
+from .findings import RungFindings, epoch_s_of, times_faster
 
 # The Okabe-Ito palette: tells the stages apart for colour-blind readers too.
 COLOURS = {
@@ -33,7 +34,7 @@ def draw_rungs(found: Sequence[RungFindings], note: str) -> str:
     figure, (whole, epoch) = figure_of(2, 1.2 + 0.42 * len(found), note)
     names = [f"{one.rung.number} {one.rung.name}" for one in found]
     rows = range(len(found))
-    medians = [_median(one.seconds) for one in found]
+    medians = [float(np.median(one.seconds)) for one in found]
     whole.barh(rows, medians, height=0.6, color=INK)
     for row, median in zip(rows, medians, strict=True):
         whole.text(median, row, f" {median:.3g} s", va="center", fontsize=8)
@@ -44,15 +45,14 @@ def draw_rungs(found: Sequence[RungFindings], note: str) -> str:
     shown: dict[str, object] = {}
     for row, one in zip(rows, found, strict=True):
         left = 0.0
-        for stage, share in one.step.stage_shares.items():
-            if share is None:
+        for stage, width in one.stages_s.items():
+            if width is None:
                 continue
-            width = share * one.epoch_s
             shown[stage] = epoch.barh(row, width, left=left, height=0.6, color=COLOURS[stage])
             left += width
         epoch.text(left, row, f" {one.step.kind}", va="center", fontsize=8)
-    epoch.set_xlim(0, 1.35 * max(one.epoch_s for one in found))
-    epoch.set_xlabel("training one epoch, s, by stage")
+    epoch.set_xlim(0, 1.35 * max(sum(filter(None, one.stages_s.values())) for one in found))
+    epoch.set_xlabel("the recorded epoch, s, by stage")
     epoch.set_yticks(rows, [""] * len(found))
     for axes in (whole, epoch):
         axes.invert_yaxis()
@@ -97,7 +97,7 @@ def draw_forecasts(found: Sequence[RungFindings], note: str) -> str | None:
         said = after.forecast
         assert said is not None  # chosen by that
         assert said.speedup is not None
-        measured = before.epoch_s / after.epoch_s
+        measured, *_ = times_faster(before.results, after.alone, epoch_s_of)
         low, high = said.low or said.speedup, said.high or said.speedup
         reach = [[max(0.0, said.speedup - low)], [max(0.0, high - said.speedup)]]
         axes.errorbar([measured], [said.speedup], yerr=reach, fmt="o", color="#0072B2", capsize=3)
@@ -109,12 +109,6 @@ def draw_forecasts(found: Sequence[RungFindings], note: str) -> str | None:
     axes.set_xlabel("speedup of an epoch, measured")
     axes.set_ylabel("predicted from the rung that is changed")
     return svg_of(figure)
-
-
-def _median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def figure_of(columns: int, height: float, note: str) -> tuple[Figure, list[Axes]]:

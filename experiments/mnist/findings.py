@@ -1,6 +1,7 @@
 """What was measured of a rung, in numbers that a report shows."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 import profkit
 
+from ..measured import mean_interval
 from .forecast import Forecast, forecast
 from .ladder import Rung
 from .results import Result
@@ -69,16 +71,27 @@ class RungFindings:
 
     @property
     def epoch_s(self) -> float:
-        """What training on all images once takes, in s; see `epoch_s_of`."""
-        return epoch_s_of(self.results)
+        """What training on all images once takes, in s: median over trainings; see `epoch_s_of`."""
+        return _epoch_s(self.results)
+
+    @property
+    def alone_epoch_s(self) -> float:
+        """The same of the change without its riders, where that was measured."""
+        return _epoch_s(self.alone)
 
     @property
     def stages_s(self) -> dict[str, float | None]:
-        """What each stage takes of an epoch; None where it was not observed."""
+        """What each stage took of the recorded epoch; None where it was not observed."""
+        steps = self.results[0].training.steps
         return {
-            stage: None if share is None else share * self.epoch_s
+            stage: None if share is None else share * self.step.mean_ms * steps / 1e3
             for stage, share in self.step.stage_shares.items()
         }
+
+    @property
+    def alone(self) -> Sequence[Result]:
+        """The change without its riders, where that was measured, else with them."""
+        return self.isolated or self.results
 
     def until(self, accuracy: float) -> list[float]:
         """What it took to reach an accuracy on the test images, in s, one a seed that did so."""
@@ -86,14 +99,37 @@ class RungFindings:
         return [taken for taken in times if taken is not None]
 
 
-def epoch_s_of(results: Sequence[Result]) -> float:
-    """Median over trainings of what the first epoch's training took, in s.
+def epoch_s_of(result: Result) -> float:
+    """What training on all images once took, by the first epoch, in s.
 
-    The first alone: it is colder than those after it, and some trainings have no other. One that
+    By that alone: it is colder than those after it, and some trainings have no other. One that
     ends early is stretched to all its batches.
     """
-    firsts = [(one.training.epochs[0], one.training.steps) for one in results]
-    return float(np.median([first.train_s * steps / first.steps for first, steps in firsts]))
+    first = result.training.epochs[0]
+    return first.train_s * result.training.steps / first.steps
+
+
+def _epoch_s(results: Sequence[Result]) -> float:
+    return float(np.median([epoch_s_of(one) for one in results]))
+
+
+def seconds_of(result: Result) -> float:
+    """The whole training on its clock, in s."""
+    return result.training.seconds
+
+
+def times_faster(
+    before: Sequence[Result], after: Sequence[Result], time_of: Callable[[Result], float]
+) -> tuple[float, float, float]:
+    """How many times faster the second is, paired by seed, since those had their turns together.
+
+    Returns:
+        Geometric mean of the pairs' ratios and its 95 % interval, which is not a number of one.
+    """
+    old = {one.key.seed: time_of(one) for one in before}
+    logs = [math.log(old[one.key.seed] / time_of(one)) for one in after if one.key.seed in old]
+    mean, low, high = (math.exp(one) for one in mean_interval(logs))
+    return mean, low, high
 
 
 def find(

@@ -15,9 +15,18 @@ from profkit import Change, Question
 from .networks import SIDE, DigitNet
 from .recipe import Network, Recipe, Source, difference
 
-OF_THE_STEP = ("data.", "network.", "optimizer.method", "compute.")
-"""Paths of a recipe that change what a step does; others change how many steps there are."""
-NOT_OF_THE_STEP = ("data.test_batch_size", "data.drop_last")
+NOT_OF_THE_STEP = (
+    *("stop.", "clock.", "schedule.gamma", "schedule.rising"),
+    *("optimizer.lr", "optimizer.betas", "data.test_batch_size", "data.drop_last"),
+)
+"""Paths of a recipe that change how many steps there are, or numbers that a step computes with;
+all others change what it does."""
+TRIED = {
+    "compute.precision": "bf16 autocast",
+    "compute.channels_last": "channels_last",
+    "optimizer.is_fused": "fused or foreach optimizer",
+}
+"""Paths of fixes that what-if knows, and says to try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +35,14 @@ class Forecast:
 
     Attributes:
         speedup, low, high: with its 95 % interval; None where no recording tells.
+        bound: the most that it can become, where that alone is known.
         basis: what was asked, or why nothing could be.
     """
 
     speedup: float | None
     low: float | None
     high: float | None
+    bound: float | None
     basis: str
 
 
@@ -68,11 +79,7 @@ def questions(before: Recipe, after: Recipe) -> tuple[tuple[Question, ...], str]
         Questions whose savings add up; none where the step stays as it is (the words are empty
         then), or where no question means the change (the words say so).
     """
-    paths = [
-        path
-        for path in difference(before, after)
-        if path.startswith(OF_THE_STEP) and path not in NOT_OF_THE_STEP
-    ]
+    paths = [path for path in difference(before, after) if not path.startswith(NOT_OF_THE_STEP)]
     if not paths:
         return (), ""
     if paths == ["data.batch_size"]:
@@ -83,6 +90,8 @@ def questions(before: Recipe, after: Recipe) -> tuple[tuple[Question, ...], str]
         return (Question(Change.WORKERS, amount=count),), f"{count} workers"
     if paths == ["data.source"] and after.data.source is Source.RESIDENT:
         return (Question(Change.MEMORY),), "the data in memory"
+    if len(paths) == 1 and paths[0] in TRIED:
+        return (Question(Change.TRY, TRIED[paths[0]]),), TRIED[paths[0]]
     if all(path.startswith("network.") or path == "data.side" for path in paths):
         old = work_of(before.network, before.data.side)
         new = work_of(after.network, after.data.side)
@@ -92,7 +101,7 @@ def questions(before: Recipe, after: Recipe) -> tuple[tuple[Question, ...], str]
             return (), f"operations by stage become {words}: nothing asks what more work takes"
         asked = [Question(Change.PART, name, 1 - share) for name, share in shares.items()]
         return tuple(asked), f"as much less as there are operations: {words} are left"
-    return (), f"unknown: {', '.join(paths)}" + (" at once" if len(paths) > 1 else "")
+    return (), f"nothing asks that: {', '.join(paths)}" + (" at once" if len(paths) > 1 else "")
 
 
 def forecast(run: Path, before: Recipe, after: Recipe) -> Forecast:
@@ -104,20 +113,19 @@ def forecast(run: Path, before: Recipe, after: Recipe) -> Forecast:
         after: what it becomes.
     """
     asked, words = questions(before, after)
-    if not asked and not words:
-        return Forecast(1.0, 1.0, 1.0, "the step stays as it is")
     if not asked:
-        return Forecast(None, None, None, words)
+        return Forecast(None, None, None, None, words or "nothing: a step does the same")
     answers = profkit.what_if(run, list(asked)).answers
-    times = [answer.speedup for answer in answers]
-    unknown = [answer.reason for answer in answers if answer.speedup is None]
-    if unknown:
-        return Forecast(None, None, None, f"{words}: {unknown[0]}")
-    found = [one for one in times if one is not None]
+    refused = [answer for answer in answers if answer.speedup is None]
+    if refused:
+        bound = refused[0].bound if len(answers) == 1 else None
+        return Forecast(None, None, None, bound, f"{words}: {refused[0].reason}")
+    found = [one for one in (answer.speedup for answer in answers) if one is not None]
     return Forecast(
         together([one.value for one in found]),
         together([one.low for one in found]),
         together([one.high for one in found]),
+        None,
         words,
     )
 

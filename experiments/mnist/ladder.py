@@ -44,12 +44,14 @@ class Ladder:
         name: of the command that climbs it, and of its report.
         title: of that.
         aim: accuracy on the test images that it is about, 0 to 1.
+        untried: what might have been tried, and what came of it or why not, as sentences.
         rungs: at least one.
     """
 
     name: str
     title: str
     aim: float
+    untried: tuple[str, ...] = ()
     rungs: list[Rung] = field(default_factory=list)
 
     def begin(
@@ -103,13 +105,13 @@ class Ladder:
         return iter(self.rungs)
 
     def named(self, name: str) -> Rung:
-        """The rung of that name, or number.
+        """The rung of that name.
 
         Raises:
             ValueError: there is none.
         """
         for rung in self.rungs:
-            if name in (rung.name, str(rung.number)):
+            if name == rung.name:
                 return rung
-        names = ", ".join(f"{rung.number} {rung.name}" for rung in self.rungs)
+        names = ", ".join(rung.name for rung in self.rungs)
         raise ValueError(f"no rung {name}; there are {names}")

@@ -1,25 +1,23 @@
 """Findings of a ladder -> Markdown."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
+from ..measured import mean_interval, spread
+from .checks import CLAIMS, table
 from .dominance import Dominance
 from .figures import LABELS
-from .findings import RungFindings, epoch_s_of
+from .findings import RungFindings, epoch_s_of, seconds_of, times_faster
+from .forecast import Forecast
+from .ladder import Ladder
 from .rates import Peak, rate_of
 
 CHANCE = 0.2
 """An accuracy below this has learned nothing: guessing gives a tenth."""
-
-
-def median_and_quartiles(values: Sequence[float]) -> str:
-    """Such as `6.2 (5.9 to 6.8)`; the value alone where there is one."""
-    if len(values) == 1:
-        return f"{values[0]:.3g}"
-    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
-    return f"{median:.3g} ({low:.3g} to {high:.3g})"
+NOISY = 0.1
+"""A distance of the quartiles beyond this part of the median is said."""
 
 
 def mean_and_deviation(accuracies: Sequence[float]) -> str:
@@ -39,56 +37,66 @@ def gain_interval(before: Sequence[float], after: Sequence[float]) -> str:
     """
     pairs = list(zip(before, after, strict=False))
     gains = [100 * (two - one) for one, two in pairs]
-    mean = float(np.mean(gains))
-    if len(gains) < 2:
-        return f"{mean:+.2f}"
-    reach = float(stats.sem(gains) * stats.t.ppf(0.975, len(gains) - 1))
-    return f"{mean:+.2f} ({mean - reach:+.2f} to {mean + reach:+.2f})"
+    mean, low, high = mean_interval(gains)
+    return f"{mean:+.2f}" if math.isnan(low) else f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
-def render(found: Sequence[RungFindings], aim: float, peak: Peak) -> list[str]:
+def times_with_interval(times: tuple[float, float, float]) -> str:
+    """Of `times_faster`, such as `1.62 (1.5 to 1.7)`."""
+    mean, low, high = times
+    return f"{mean:.2f}" if math.isnan(low) else f"{mean:.2f} ({low:.2f} to {high:.2f})"
+
+
+def render(found: Sequence[RungFindings], ladder: Ladder, peak: Peak) -> list[str]:
     """The report's tables, without its head and its figures.
 
     Args:
         found: some rungs of a ladder, in order.
-        aim: accuracy that it is about, 0 to 1.
+        ladder: which.
         peak: of the machine.
     """
     return [
-        *_times(found, aim),
+        *_times(found, ladder.aim),
+        *table(CLAIMS[ladder.name], found),
         *_steps(found),
         *_costs(found),
         *_rates(found, peak),
         *_forecasts(found),
         *_isolated(found),
         *_declarations(found),
+        *_untried(ladder),
     ]
 
 
-def render_dominance(found: Mapping[str, Dominance]) -> list[str]:
+def render_dominance(found: Mapping[str, Dominance], fast: str, measured: float) -> list[str]:
     """What it takes for data loading to hold half of the step, as Markdown; nothing of nothing.
 
     Args:
         found: by rung's name, of those that a DataLoader feeds.
+        fast: name of the rung with the fast network.
+        measured: data wait there, as a part of the step.
     """
     if not found:
         return []
     lines = [
         "## What it takes for data loading to hold half of the step",
         "",
-        "The same batches before a network that computes faster: predicted by what-if, from one "
-        "recorded epoch each.",
+        "The same loading before a network that computes faster: predicted by what-if from one "
+        "recorded epoch of each rung, with forward and backward as fast for each image as those "
+        f"of {fast}; and proven by that rung, whose own step is measured.",
         "",
-        "| rung | data wait, % of the step | forward and backward must be faster by "
-        "| the step then is |",
-        "|---|---:|---:|---:|",
+        "| rung | data wait, % of the step | half of it where forward and backward are faster by "
+        f"| predicted with the speed of {fast}, % | measured there, % |",
+        "|---|---:|---:|---:|---:|",
     ]
     for name, one in found.items():
         times = "no speed does" if one.times is None else f"{one.times:.3g}×"
-        then = "unknown" if one.speedup is None else f"{one.speedup:.3g}× faster"
         if one.times == 1:
-            times = then = "it does here"
-        lines.append(f"| {name} | {100 * one.wait_share:.1f} | {times} | {then} |")
+            times = "it is"
+        then = "unknown" if one.fast_share is None else f"{100 * one.fast_share:.0f}"
+        lines.append(
+            f"| {name} | {100 * one.wait_share:.1f} | {times} | {then} | {100 * measured:.0f} |"
+        )
     return [*lines, ""]
 
 
@@ -101,7 +109,8 @@ def _times(found: Sequence[RungFindings], aim: float) -> list[str]:
         "Each training is a process of its own, and the seeds take turns over the rungs. Loading, "
         "from the files to what feeds the training, is part of that where a rung's clock says so, "
         f"else beside it; so is a warm-up where one is named. To {100 * aim:g} %: until the first "
-        "test that showed it.",
+        "test that showed it. Times faster: geometric mean of the seeds' ratios (95 %); of one "
+        "seed, whose ratio holds all of the machine's noise, no interval.",
         "",
         "| rung | changes | s | seeds | times faster than that | than the first | epochs "
         "| test accuracy, % (sd) "
@@ -113,7 +122,9 @@ def _times(found: Sequence[RungFindings], aim: float) -> list[str]:
         epochs = sorted(set(one.epochs))
         counted = str(epochs[0]) if len(epochs) == 1 else f"{epochs[0]} to {epochs[-1]}"
         published = one.rung.published_s
-        faster = "–" if one.before is None else f"{np.median(one.before.seconds) / median:.2f}"
+        faster = "–"
+        if one.before is not None:
+            faster = times_with_interval(times_faster(one.before.results, one.results, seconds_of))
         loading = np.median([result.training.loading_s for result in one.results])
         counts = "in it" if one.rung.recipe.clock.includes_loading else "beside it"
         if one.rung.recipe.clock.is_warm:
@@ -121,11 +132,23 @@ def _times(found: Sequence[RungFindings], aim: float) -> list[str]:
             counts += f"; {warming:.2g} warm-up beside it"
         lines.append(
             f"| {one.rung.number} {one.rung.name} | {one.rung.on or '–'} "
-            f"| {median_and_quartiles(one.seconds)} | {len(one.results)} | {faster} "
+            f"| {spread(one.seconds)} | {len(one.results)} | {faster} "
             f"| {first / median:.3g} | {counted} | {_accuracy(one)} | {_reached(one, aim)} "
             f"| {loading:.2g}, {counts} | {'–' if published is None else f'{published:g}'} |"
         )
+    noisy = [one.rung.name for one in found if _is_noisy(one.seconds)]
+    if noisy:
+        lines += [
+            "",
+            f"Quartiles more than {100 * NOISY:.0f} % of the median apart, by the seed's epochs or "
+            f"by the machine: {', '.join(noisy)}.",
+        ]
     return [*lines, ""]
+
+
+def _is_noisy(values: Sequence[float]) -> bool:
+    low, median, high = np.quantile(values, (0.25, 0.5, 0.75))
+    return bool(high - low > NOISY * median)
 
 
 def _accuracy(one: RungFindings) -> str:
@@ -141,7 +164,7 @@ def _reached(one: RungFindings, aim: float) -> str:
     times = one.until(aim)
     if not times:
         return "not reached"
-    text = median_and_quartiles(times)
+    text = spread(times)
     count = len(one.results)
     return text if len(times) == count else f"{text}; {len(times)} of {count}"
 
@@ -178,13 +201,14 @@ def _costs(found: Sequence[RungFindings]) -> list[str]:
     lines = [
         "## What each change costs or saves of an epoch, by stage, and what it gains",
         "",
-        "Seconds of training on one epoch, more (+) or fewer (-) than the rung that is changed. An "
-        "epoch's time is the median over all seeds, its stages by the shares above. Accuracy in "
-        "percentage points, at the end and after the first epoch: mean (95 %) over seeds.",
+        "Seconds of training on one epoch, more (+) or fewer (-) than the rung that is changed: "
+        "each stage in the one epoch that was recorded, and the whole without profkit, as median "
+        "of the first epochs of all seeds. Accuracy in percentage points, at the end and after "
+        "the first epoch: mean (95 %) over seeds.",
         "",
         "| rung | changes | "
         + " | ".join(LABELS.get(stage, stage) for stage in stages)
-        + " | epoch | accuracy | after the first epoch |",
+        + " | whole epoch | accuracy | after the first epoch |",
         "|---|---|" + "---:|" * (len(stages) + 3),
     ]
     for one in changed:
@@ -206,9 +230,7 @@ def _costs(found: Sequence[RungFindings]) -> list[str]:
 
 
 def _difference(before: float | None, after: float | None) -> str:
-    if before is None and after is None:
-        return "–"
-    return f"{(after or 0.0) - (before or 0.0):+.2f}"
+    return "–" if before is None or after is None else f"{after - before:+.2f}"
 
 
 def _rates(found: Sequence[RungFindings], peak: Peak) -> list[str]:
@@ -217,9 +239,9 @@ def _rates(found: Sequence[RungFindings], peak: Peak) -> list[str]:
         "## Operations, and the rate at which they are done",
         "",
         "Floating-point operations of convolutions and matrix products for one image, two for each "
-        "multiply-add (torch.utils.flop_counter), over what forward and backward take of an epoch. "
-        f"This machine's peak, by a product of two matrices of {peak.side} by {peak.side} in the "
-        f"same run, median of {peak.count}: {measured}.",
+        "multiply-add (torch.utils.flop_counter), over what forward and backward took of the "
+        f"recorded epoch. This machine's peak, by a product of two matrices of {peak.side} by "
+        f"{peak.side} as this report was made, median of {peak.count}: {measured}.",
         "",
         "| rung | forward, Mflop | backward, Mflop | achieved, GFLOP/s | % of the peak |",
         "|---|---:|---:|---:|---:|",
@@ -246,26 +268,41 @@ def _forecasts(found: Sequence[RungFindings]) -> list[str]:
         "## Predicted before, and measured after",
         "",
         "How many times faster training one epoch becomes: what `profkit what-if` says from the "
-        "recorded epoch of the rung that is changed, and what was measured (medians over all "
-        "epochs of all seeds). Riders are no part of a prediction.",
+        "recorded epoch of the rung that is changed, and what was measured: the first epochs of "
+        "both, seed by seed, geometric mean of the ratios (95 %). Measured without riders where "
+        "that was done.",
         "",
-        "| change | predicted (95 %) | measured | epoch before, s | after, s | asked |",
-        "|---|---:|---:|---:|---:|---|",
+        "| change | predicted (95 %) | measured | seeds | epoch before, s | after, s | measured "
+        "| asked |",
+        "|---|---:|---:|---:|---:|---:|---|---|",
     ]
     for after in found:
         before, said = after.before, after.forecast
         if before is None or said is None:
             continue
-        predicted = "unknown"
-        if said.speedup is not None:
-            predicted = f"{said.speedup:.2f}"
-            if said.low is not None and said.high is not None and said.low < said.high:
-                predicted += f" ({said.low:.2f} to {said.high:.2f})"
+        measured = times_faster(before.results, after.alone, epoch_s_of)
+        pairs = min(len(before.results), len(after.alone))
         lines.append(
-            f"| {after.rung.name} | {predicted} | {before.epoch_s / after.epoch_s:.2f} "
-            f"| {before.epoch_s:.3g} | {after.epoch_s:.3g} | {said.basis} |"
+            f"| {after.rung.name} | {_predicted(said)} | {times_with_interval(measured)} "
+            f"| {pairs} | {before.epoch_s:.3g} | {after.alone_epoch_s:.3g} | {_how(before, after)} "
+            f"| {said.basis} |"
         )
     return [*lines, ""]
+
+
+def _predicted(said: Forecast) -> str:
+    if said.speedup is None:
+        return "unknown" if said.bound is None else f"unknown, at most {said.bound:.2f}"
+    if said.low is None or said.high is None or said.low == said.high:
+        return f"{said.speedup:.2f}"
+    return f"{said.speedup:.2f} ({said.low:.2f} to {said.high:.2f})"
+
+
+def _how(before: RungFindings, after: RungFindings) -> str:
+    how = "with riders" if after.rung.riders and not after.isolated else "the change alone"
+    if before.rung.recipe.clock.is_warm != after.rung.recipe.clock.is_warm and not after.isolated:
+        how += "; one of them warm"
+    return how
 
 
 def _isolated(found: Sequence[RungFindings]) -> list[str]:
@@ -283,9 +320,10 @@ def _isolated(found: Sequence[RungFindings]) -> list[str]:
         alone = [one.training.seconds for one in after.isolated]
         reached = [one.training.accuracy for one in after.isolated]
         lines.append(
-            f"| {after.rung.number} {after.rung.name} | {median_and_quartiles(before.seconds)} "
-            f"| {median_and_quartiles(alone)} | {median_and_quartiles(after.seconds)} "
-            f"| {before.epoch_s:.3g} | {epoch_s_of(after.isolated):.3g} | {after.epoch_s:.3g} "
+            f"| {after.rung.number} {after.rung.name} | {spread(before.seconds)} "
+            f"| {spread(alone)} | {spread(after.seconds)} "
+            f"| {before.epoch_s:.3g} | {after.alone_epoch_s:.3g} "
+            f"| {after.epoch_s:.3g} "
             f"| {mean_and_deviation(reached)} |"
         )
     return [*lines, ""]
@@ -303,6 +341,13 @@ def _declarations(found: Sequence[RungFindings]) -> list[str]:
         if rung.sources:
             lines[-1] += " Source: " + "; ".join(rung.sources) + "."
     return [*lines, ""]
+
+
+def _untried(ladder: Ladder) -> list[str]:
+    if not ladder.untried:
+        return []
+    lines = ["## What was not tried, or not kept", ""]
+    return [*lines, *(f"- {words}" for words in ladder.untried), ""]
 
 
 def _changes(changes: object) -> str:

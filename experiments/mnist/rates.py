@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from profkit.workloads.mnist_files import TRAIN_SAMPLES
+
 from .findings import RungFindings
 from .forecast import Work, work_of
 from .train import wait_for
@@ -71,5 +73,5 @@ def rate_of(found: RungFindings) -> Rate:
     seconds = sum(stages.get(stage) or 0.0 for stage in ("forward", "backward"))
     if not seconds:
         return Rate(work, None)
-    images = found.results[0].training.steps * recipe.data.batch_size
+    images = min(found.results[0].training.steps * recipe.data.batch_size, TRAIN_SAMPLES)
     return Rate(work, images * (work.forward + work.backward) / seconds)

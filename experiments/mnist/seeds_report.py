@@ -1,10 +1,11 @@
 """Accuracies over many seeds -> Markdown, and a figure."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy import stats
 
+from ..measured import mean_interval
 from .figures import INK, figure_of, svg_of
 from .ladder_report import mean_and_deviation
 
@@ -33,12 +34,8 @@ def render_seeds(found: Mapping[str, Sequence[float]], aims: Mapping[str, float]
 
 def _interval(values: Sequence[float]) -> str:
     """By Student's t; seeds are independent."""
-    if len(values) < 2:
-        return "–"
-    percents = [100 * value for value in values]
-    reach = float(stats.sem(percents) * stats.t.ppf(0.975, len(percents) - 1))
-    mean = float(np.mean(percents))
-    return f"{mean - reach:.2f} to {mean + reach:.2f}"
+    _, low, high = mean_interval(values)
+    return "–" if math.isnan(low) else f"{100 * low:.2f} to {100 * high:.2f}"
 
 
 def draw_seeds(found: Mapping[str, Sequence[float]], note: str) -> str:

@@ -18,7 +18,7 @@ def asked_of(name: str, ladder: Ladder = LADDER) -> tuple[tuple[Question, ...], 
 
 def test_what_changes_no_step_asks_nothing() -> None:
     assert asked_of("early_stopping") == ((), "")
-    assert asked_of("one_cycle") == ((), "")
+    assert asked_of("mlp_ends_early", FASTMLP) == ((), "")
 
 
 def test_data_in_memory_and_larger_batches_are_asked_for() -> None:
@@ -47,8 +47,17 @@ def test_more_work_and_several_changes_are_not_guessed() -> None:
     larger = changed(Recipe(), {"network.widths": (64, 64)})
     assert questions(Recipe(), larger)[0] == ()
     assert "nothing asks what more work takes" in questions(Recipe(), larger)[1]
+    # A rate that changes with each batch is one more thing that a step does.
+    assert asked_of("one_cycle") == ((), "nothing asks that: schedule.curve")
+    smoothed = changed(Recipe(), {"label_smoothing": 0.1})
+    assert questions(Recipe(), smoothed) == ((), "nothing asks that: label_smoothing")
+
+
+def test_fixes_that_no_recording_knows_are_to_be_tried() -> None:
     bf16 = changed(Recipe(), {"compute.precision": Precision.BF16})
-    assert questions(Recipe(), bf16) == ((), "unknown: compute.precision")
+    assert questions(Recipe(), bf16) == ((Question(Change.TRY, "bf16 autocast"),), "bf16 autocast")
+    both = changed(bf16, {"compute.channels_last": True})
+    assert questions(Recipe(), both)[0] == ()
 
 
 def test_savings_of_one_step_add_up() -> None:
