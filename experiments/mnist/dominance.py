@@ -14,6 +14,7 @@ from .forecast import together
 
 HALF = 0.5
 _COMPUTING = ("forward", "backward")
+_FASTER = (*_COMPUTING, "optimizer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class Dominance:
         wait_share: of the step as it was recorded, 0 to 1.
         times: how many times faster forward and backward must be for data wait to hold half of
             the step; 1 where it does already, None where no speed of theirs would do.
-        fast_share: what-if's data wait where they are as fast as the fast network's, for each
-            image; None where it cannot tell, or they are no slower.
+        fast_share: what-if's data wait where forward, backward and optimizer are as fast as the
+            fast network's, for each image; None where it cannot tell, or they are no slower.
     """
 
     wait_share: float
@@ -61,7 +62,7 @@ def dominance_of(slow: Recorded, fast: Recorded) -> Dominance:
     left = wait - (1 - wait - computing)
     times = 1.0 if wait >= HALF else computing / left if left > 0 else None
     asked = []
-    for stage in _COMPUTING:
+    for stage in _FASTER:
         old, new = _each_ms(step, stage, slow.batch_size), _each_ms(faster, stage, fast.batch_size)
         if not 0 < new < old:
             return Dominance(wait, times, None)

@@ -82,8 +82,8 @@ def render_dominance(found: Mapping[str, Dominance], fast: str, measured: float)
         "## What it takes for data loading to hold half of the step",
         "",
         "The same loading before a network that computes faster: predicted by what-if from one "
-        "recorded epoch of each rung, with forward and backward as fast for each image as those "
-        f"of {fast}; and proven by that rung, whose own step is measured.",
+        "recorded epoch of each rung, with forward, backward and optimizer as fast for each image "
+        f"as those of {fast}; and proven by that rung, whose own step is measured.",
         "",
         "| rung | data wait, % of the step | half of it where forward and backward are faster by "
         f"| predicted with the speed of {fast}, % | measured there, % |",

@@ -81,6 +81,7 @@ def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_interval_of_a_median_holds_it_as_often_as_it_says() -> None:
+    assert median_interval(range(40)) == (19.5, 13.0, 26.0)  # 96.2 % by the binomial
     held = 0
     generator = torch.Generator().manual_seed(0)
     for _ in range(400):
@@ -88,10 +89,11 @@ def test_the_interval_of_a_median_holds_it_as_often_as_it_says() -> None:
         median, low, high = median_interval(values)
         assert low <= median <= high
         held += low <= 1.0 <= high
-    assert 0.93 <= held / 400 <= 0.99
+    assert 0.935 <= held / 400 <= 0.985
 
 
 def test_the_machine_is_described() -> None:
     text = hardware_paragraph()
-    for word in ("GHz", "physical", "logical cores", "intra-op threads", "GiB"):
+    assert "GHz" in text or "an unknown frequency" in text
+    for word in ("physical", "logical cores", "intra-op threads", "GiB"):
         assert word in text

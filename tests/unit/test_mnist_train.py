@@ -53,18 +53,20 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> Trainer:
     images = torch.zeros(320, 1, 28, 28)
     images[torch.arange(320), 0, labels] = 1.0
     clock = Clock()
+    looks = True
 
     def opened(files: object, data: Any, *, device: object, seed: int, is_validated: bool) -> Feed:
         clock.now += LOADING_S
         order = torch.Generator().manual_seed(seed)
         batches = Resident(images, labels, data.batch_size, order, drop_last=data.drop_last)
-        return Feed(batches, Resident(images, labels, 320), 320)
+        return Feed(batches, Resident(images, labels, 320), 320, images if looks else None)
 
     monkeypatch.setattr(training, "open_feed", opened)
     monkeypatch.setattr(training, "time", clock)
 
-    def run(recipe: Recipe, seed: int = 0, **options: Any) -> Training:
-        clock.now = 0.0
+    def run(recipe: Recipe, seed: int = 0, has_sample: bool = True, **options: Any) -> Training:
+        nonlocal looks
+        clock.now, looks = 0.0, has_sample
         files = DataFiles("MNIST", None, "made up")  # type: ignore[arg-type]  # not read
         return train(recipe, files, seed=seed, device=CPU, **options)[0]
 
@@ -156,6 +158,27 @@ def test_bf16_and_channels_last_reach_the_loop(trained: Trainer) -> None:
     assert found.epochs != trained(SMALL).epochs
 
 
+def test_an_update_is_no_longer_than_its_clipped_gradient(trained: Trainer) -> None:
+    free = trained(SMALL)
+    assert trained(changed(SMALL, {"optimizer.clip_norm": 1e9})).epochs == free.epochs
+    still = trained(changed(SMALL, {"optimizer.clip_norm": 1e-9}))
+    assert still.epochs[0].accuracy == still.epochs[-1].accuracy < free.accuracy
+
+
+def test_only_data_that_can_be_looked_at_before_is_whitened(trained: Trainer) -> None:
+    one_convolution = {
+        "network.widths": (8,),
+        "network.kernels": (3,),
+        "network.pools": (True,),
+        "network.map_dropout": 0.0,
+    }
+    plain = changed(SMALL, one_convolution)
+    whitened = changed(plain, {"network.is_whitened": True})
+    assert trained(whitened).epochs != trained(plain).epochs
+    with pytest.raises(ValueError, match="only data in memory can be looked at before"):
+        trained(whitened, has_sample=False)
+
+
 def rates(curve: Curve, epochs: int, steps: int) -> list[float]:
     model = torch.nn.Linear(1, 1)
     optimizer = make_optimizer(SMALL.optimizer, model)
@@ -180,6 +203,10 @@ def rates(curve: Curve, epochs: int, steps: int) -> list[float]:
 def test_rates_follow_the_curve() -> None:
     assert rates(Curve.CONSTANT, 2, 2) == [0.1] * 4
     assert rates(Curve.EPOCH_DECAY, 2, 2) == pytest.approx([0.1, 0.1, 0.07, 0.07])
+    falling = rates(Curve.COSINE, 2, 50)
+    assert [falling[0], falling[50]] == pytest.approx([0.1, 0.05])
+    assert falling == sorted(falling, reverse=True)
+    assert falling[-1] < 0.001
     cycle = rates(Curve.ONE_CYCLE, 2, 50)
     assert max(cycle) == pytest.approx(0.1)
     assert cycle[0] == pytest.approx(0.1 / 25)
