@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..measured import spread
 from .findings import RungFindings
-from .rates import Peak
+from .rates import Peak, measure_peak
 
 CLAIMED = 0.4
 """The part of data loading, and of training time, that is claimed to go."""
@@ -90,6 +90,7 @@ def convolution(found: Sequence[RungFindings], peak: Peak) -> list[str]:
             taken.append(time.perf_counter() - began)
     counted = counter.get_total_flops()
     rate = counted / float(np.median(taken))
+    here = peak if peak.device == "cpu" else measure_peak(torch.device("cpu"))
     return [
         "## The argument by multiply-adds",
         "",
@@ -98,6 +99,6 @@ def convolution(found: Sequence[RungFindings], peak: Peak) -> list[str]:
         f"{expected / 1e6:.2f} million multiply-adds, or {2 * expected / 1e6:.2f} million "
         f"operations; counted as it ran: {counted / 1e6:.2f} million. It takes "
         f"{spread([1e3 * one for one in taken])} ms on this CPU, which is "
-        f"{rate / 1e9:.1f} GFLOP/s, {100 * rate / peak.rates['fp32']:.0f} % of the peak.",
+        f"{rate / 1e9:.1f} GFLOP/s, {100 * rate / here.rates['fp32']:.0f} % of its peak.",
         "",
     ]

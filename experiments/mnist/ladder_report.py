@@ -235,19 +235,21 @@ def _difference(before: float | None, after: float | None) -> str:
 
 def _rates(found: Sequence[RungFindings], peak: Peak) -> list[str]:
     measured = ", ".join(f"{one / 1e9:.0f} GFLOP/s {name}" for name, one in peak.rates.items())
+    over = "what forward and backward took of the recorded epoch"
+    if peak.device == "cuda":
+        over = "a whole epoch, and in fp32 convolutions use TF32 as torch has it, the peak does not"
     lines = [
         "## Operations, and the rate at which they are done",
         "",
         "Floating-point operations of convolutions and matrix products for one image, two for each "
-        "multiply-add (torch.utils.flop_counter), over what forward and backward took of the "
-        f"recorded epoch. This machine's peak, by a product of two matrices of {peak.side} by "
+        f"multiply-add (torch.utils.flop_counter), over {over}. This machine's peak, by a product of two matrices of {peak.side} by "
         f"{peak.side} as this report was made, median of {peak.count}: {measured}.",
         "",
         "| rung | forward, Mflop | backward, Mflop | achieved, GFLOP/s | % of the peak |",
         "|---|---:|---:|---:|---:|",
     ]
     for one in found:
-        rate = rate_of(one)
+        rate = rate_of(one, peak.device)
         name = one.rung.recipe.compute.precision.name.lower()
         whole = peak.rates.get(name)
         achieved = "–" if rate.achieved is None else f"{rate.achieved / 1e9:.1f}"

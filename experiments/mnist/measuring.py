@@ -64,8 +64,9 @@ def timed(task: Task, series: str, bench: Bench) -> Result:
     if known is not None:
         return known
     training = trained(task, bench.machine.device, bench.options, (bench.results.lock,))
+    result = keep(task, training, series, bench)
     tell(f"{task.words}: {training.seconds:.3g} s, {100 * training.accuracy:.2f} %")
-    return keep(task, training, series, bench)
+    return result
 
 
 def keep(task: Task, training: Training, series: str | None, bench: Bench) -> Result:

@@ -24,11 +24,13 @@ class Peak:
     """The fastest that this machine was seen to compute.
 
     Attributes:
+        device: `cpu` or `cuda`.
         side: of the matrices that were multiplied.
         count: products, by precision.
         rates: floating-point operations per second by precision, median of them.
     """
 
+    device: str
     side: int
     count: int
     rates: Mapping[str, float]
@@ -62,15 +64,20 @@ def measure_peak(device: torch.device) -> Peak:
             wait_for(device)
             taken.append(time.perf_counter() - began)
         found[name] = 2 * side**3 / float(np.median(taken[WARM_UP:]))
-    return Peak(side, PRODUCTS, found)
+    return Peak(device.type, side, PRODUCTS, found)
 
 
-def rate_of(found: RungFindings) -> Rate:
-    """What a rung's training computes, by the stages of its recorded epoch."""
+def rate_of(found: RungFindings, device: str) -> Rate:
+    """What a rung's training computes, by the stages of its recorded epoch.
+
+    On a GPU by a whole epoch: there the stages are the host's, which only asks for the work.
+    """
     recipe = found.rung.recipe
     work = work_of(recipe.network, recipe.data.side)
     stages = found.stages_s
-    seconds = sum(stages.get(stage) or 0.0 for stage in ("forward", "backward"))
+    seconds = found.epoch_s
+    if device == "cpu":
+        seconds = sum(stages.get(stage) or 0.0 for stage in ("forward", "backward"))
     if not seconds:
         return Rate(work, None)
     images = min(found.results[0].training.steps * recipe.data.batch_size, TRAIN_SAMPLES)

@@ -27,7 +27,7 @@ from profkit import Question
 from profkit.schema.estimate import Estimate
 
 MACHINE = Machine("a machine", "torch 2", "0123abc", "cpu")
-PEAK = Peak(2048, 20, {"fp32": 1e11, "bf16": 2e11})
+PEAK = Peak("cpu", 2048, 20, {"fp32": 1e11, "bf16": 2e11})
 STEP = Step(
     20.0,
     {"dataloader": 0.25, "transfer": None, "forward": 0.35, "backward": 0.35, "optimizer": 0.05},
@@ -115,6 +115,9 @@ def test_rates_are_operations_over_the_time_of_their_stages(found: list[RungFind
         f"| 2 smaller_net | {forward / 1e6:.2f} | {backward / 1e6:.2f} | {rate:.1f} "
         f"| {rate:.1f} of fp32 |"
     )
+    # A GPU's stages are the host's: there a whole epoch of 21 s counts.
+    row = line_of(render(found, LADDER, replace(PEAK, device="cuda")), "| 2 smaller_net |", 2)
+    assert f"| {60_000 * (forward + backward) / 21 / 1e9:.1f} |" in row
 
 
 def test_the_claim_is_judged_by_each_definition(found: list[RungFindings]) -> None:
