@@ -242,8 +242,9 @@ def _rates(found: Sequence[RungFindings], peak: Peak) -> list[str]:
         "## Operations, and the rate at which they are done",
         "",
         "Floating-point operations of convolutions and matrix products for one image, two for each "
-        f"multiply-add (torch.utils.flop_counter), over {over}. This machine's peak, by a product of two matrices of {peak.side} by "
-        f"{peak.side} as this report was made, median of {peak.count}: {measured}.",
+        f"multiply-add (torch.utils.flop_counter), over {over}. This machine's peak, "
+        f"by a product of two matrices of {peak.side} by {peak.side} as this report was made, "
+        f"median of {peak.count}: {measured}.",
         "",
         "| rung | forward, Mflop | backward, Mflop | achieved, GFLOP/s | % of the peak |",
         "|---|---:|---:|---:|---:|",

@@ -84,6 +84,25 @@ def test_what_is_interrupted_goes_on_where_it_was(
     assert [len(one) for one in found.values()] == [2, 2]
 
 
+def test_what_is_told_is_kept_already(
+    trained: Callable[..., Trained],
+    bench: Bench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept_when_told: list[int] = []
+
+    def tell(what: str) -> None:
+        kept_when_told.append(len((tmp_path / "results.jsonl").read_text().splitlines()))
+
+    monkeypatch.setattr(measuring, "tell", tell)
+    monkeypatch.setattr(seeding, "tell", tell)
+    trained()
+    measure(RUNGS, 1, [], "ladder", bench)
+    reach(RUNGS, 2, Engine.LOCAL, bench)
+    assert kept_when_told == [1, 2, 3, 4]
+
+
 def test_another_series_is_timed_anew(trained: Callable[..., Trained], bench: Bench) -> None:
     trained()
     measure(RUNGS, 1, [], "ladder", bench)
