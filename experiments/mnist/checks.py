@@ -155,11 +155,11 @@ def dearer_claim() -> Claim:
     """That four times the batch makes an iteration four times as dear."""
 
     def judge(small: RungFindings, large: RungFindings) -> Judged:
-        dearer = large.step.mean_ms / small.step.mean_ms
         faster = small.epoch_s / large.epoch_s
+        fewer = small.results[0].training.steps / large.results[0].training.steps
         return Judged(
-            f"an iteration is {dearer:.2f} times as dear, and there are a quarter of them: "
-            f"an epoch is {faster:.2f} times as fast",
+            f"an iteration is {fewer / faster:.2f} times as dear, and there are {fewer:.2f} times "
+            f"fewer of them: an epoch is {faster:.2f} times as fast; {_seeds(large)}",
             faster > 1,
         )
 
