@@ -117,6 +117,7 @@ def _times(found: Sequence[RungFindings], aim: float) -> list[str]:
         f"| s to {100 * aim:g} % | loading, s | published, s |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
+    unshown = []
     for one in found:
         median = float(np.median(one.seconds))
         epochs = sorted(set(one.epochs))
@@ -124,7 +125,10 @@ def _times(found: Sequence[RungFindings], aim: float) -> list[str]:
         published = one.rung.published_s
         faster = "–"
         if one.before is not None:
-            faster = times_with_interval(times_faster(one.before.results, one.results, seconds_of))
+            times = times_faster(one.before.results, one.results, seconds_of)
+            faster = times_with_interval(times)
+            if not (times[1] > 1 or times[2] < 1):
+                unshown.append(one.rung.name)
         loading = np.median([result.training.loading_s for result in one.results])
         counts = "in it" if one.rung.recipe.clock.includes_loading else "beside it"
         if one.rung.recipe.clock.is_warm:
@@ -136,6 +140,12 @@ def _times(found: Sequence[RungFindings], aim: float) -> list[str]:
             f"| {first / median:.3g} | {counted} | {_accuracy(one)} | {_reached(one, aim)} "
             f"| {loading:.2g}, {counts} | {'–' if published is None else f'{published:g}'} |"
         )
+    if unshown:
+        lines += [
+            "",
+            "No faster and no slower than what it changes, as far as these seeds can tell (the "
+            f"interval holds 1, or there is none): {', '.join(unshown)}.",
+        ]
     noisy = [one.rung.name for one in found if _is_noisy(one.seconds)]
     if noisy:
         lines += [
