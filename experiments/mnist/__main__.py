@@ -174,7 +174,7 @@ def choices_command(
     from .bench import open_bench  # it loads torch, and so does the next
     from .choices import CHOICES, report_choices
 
-    rungs = _named(names or tuple(dict.fromkeys(one.rung for one in CHOICES)))
+    rungs = _named(names or tuple(CHOICES))
     words = _said([*names, f"--seeds {seeds}"], device)
     with open_bench(device, data_dir, kept) as bench:
         report_choices(rungs, seeds, bench, output, words)

@@ -74,17 +74,6 @@ BEYOND.step(
     sources=("Szegedy et al. 2016, Rethinking the Inception Architecture, arXiv:1512.00567",),
 )
 BEYOND.step(
-    "reshaped",
-    change={
-        "network.widths": (16, 48),
-        "network.hidden": (128,),
-        "optimizer.lr": 0.02,
-        "schedule.rising": 0.2,
-    },
-    why="Fewer maps where they are large, more where they are small; a higher rate for them.",
-    sources=("Smith & Topin 2017, Super-Convergence, arXiv:1708.07120",),
-)
-BEYOND.step(
     "ends_early",
     change={"stop.steps": 195},
     riders={"clock.is_warm": True},

@@ -124,10 +124,23 @@ def times_faster(
     """How many times faster the second is, paired by seed, since those had their turns together.
 
     Returns:
-        Geometric mean of the pairs' ratios and its 95 % interval, which is not a number of one.
+        As of `mean_ratio`.
     """
     old = {one.key.seed: time_of(one) for one in before}
-    logs = [math.log(old[one.key.seed] / time_of(one)) for one in after if one.key.seed in old]
+    pairs = [(old[one.key.seed], time_of(one)) for one in after if one.key.seed in old]
+    return mean_ratio([one for one, _ in pairs], [two for _, two in pairs])
+
+
+def mean_ratio(before: Sequence[float], after: Sequence[float]) -> tuple[float, float, float]:
+    """How many times less what came after is, pair by pair.
+
+    Args:
+        before, after: positive, of the same length.
+
+    Returns:
+        Geometric mean of the ratios and its 95 % interval, which is not a number of one.
+    """
+    logs = [math.log(old / new) for old, new in zip(before, after, strict=True)]
     mean, low, high = (math.exp(one) for one in mean_interval(logs))
     return mean, low, high
 

@@ -9,7 +9,7 @@ import torch
 
 from experiments.mnist import feeding, measuring
 from experiments.mnist.bench import Bench
-from experiments.mnist.choices import CHOICES, FIRST_SEED, Choice, Tried, render_choices, try_all
+from experiments.mnist.choices import CHOICES, FIRST_SEED, Tried, render_choices, try_all
 from experiments.mnist.feeding import VALIDATION, open_feed
 from experiments.mnist.ladders import rung_named
 from experiments.mnist.machine import Machine
@@ -19,7 +19,7 @@ from experiments.mnist.task import Task
 from experiments.mnist.train import Epoch, Training
 
 MACHINE = Machine("two cores", "torch 2", "0123abc", "cpu")
-RATES = (Choice("tuned", "optimizer.lr", (0.1, 0.2)),)
+RATES = {"tuned": ({"optimizer.lr": 0.1}, {"optimizer.lr": 0.2})}
 
 
 def try_rates(kept: Path) -> list[Tried]:
@@ -67,17 +67,22 @@ def test_the_best_stands_first_and_what_is_kept_is_not_trained_again(
     rows = [line.split(" | ")[0] for line in lines if line.startswith("| ") and "%" not in line]
     assert rows[0] == "| `optimizer.lr=0.2`"
     assert "| **nothing: as it is**" in rows
+    assert "| +1.00 (+1.00 to +1.00) | 2 | 2 (2 to 2) | 1.00 (1.00 to 1.00) |" in "\n".join(lines)
     count = len(asked)
     assert render_choices(try_rates(tmp_path)) == lines
     assert len(asked) == count
 
 
-@pytest.mark.parametrize("choice", CHOICES, ids=lambda one: f"{one.rung} {one.path}")
-def test_each_value_is_another_than_the_rungs_and_can_be_told_to_a_process(choice: Choice) -> None:
-    recipe = rung_named(choice.rung).recipe
-    for value in choice.values:
-        assert value_of(recipe, choice.path, repr(value)) == value
-        changed(recipe, {choice.path: value})
+@pytest.mark.parametrize(
+    ("rung", "changes"), [(rung, changes) for rung, each in CHOICES.items() for changes in each]
+)
+def test_each_value_is_another_than_the_rungs_and_can_be_told_to_a_process(
+    rung: str, changes: dict[str, Any]
+) -> None:
+    recipe = rung_named(rung).recipe
+    for path, value in changes.items():
+        assert value_of(recipe, path, repr(value)) == value
+    changed(recipe, changes)
 
 
 def test_validation_looks_at_no_test_image(monkeypatch: pytest.MonkeyPatch) -> None:

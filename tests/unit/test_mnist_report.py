@@ -179,6 +179,15 @@ def test_noise_is_said(found: list[RungFindings]) -> None:
     assert "Quartiles more than 10 % of the median apart" in text
 
 
+def test_what_no_seed_shows_is_said(found: list[RungFindings]) -> None:
+    words = "No faster and no slower than what it changes, as far as these seeds can tell"
+    assert f"{words} (the interval holds 1, or there is none): data_loading." in "\n".join(
+        render(found, LADDER, PEAK)
+    )
+    many = replace(found[1], results=results("data_loading", 15.0, [0.99, 0.99, 0.99]))
+    assert words not in "\n".join(render([found[0], many], LADDER, PEAK))
+
+
 def test_what_is_said_elsewhere_stands_beside_what_holds_here(found: list[RungFindings]) -> None:
     lines = render(found, LADDER, PEAK)
     assert line_of(lines, "| smaller_net: stops") == (
@@ -224,6 +233,24 @@ def test_times_must_hold_in_every_seed(found: list[RungFindings]) -> None:
     assert checks.whole_claim("", "smaller_net", 68.0).judge(found[0]).holds is False
     faster = checks.faster_claim("", "smaller_net", "data_loading", 1.3).judge
     assert faster(*found) == checks.Judged("1.38×", True)
+
+
+def test_an_iteration_is_dearer_by_the_same_trainings_that_tell_an_epoch(
+    found: list[RungFindings],
+) -> None:
+    small = replace(found[0], results=results("simple", 20.0, [0.98]))
+    large = replace(found[0], results=results("simple_128", 10.0, [0.98]))
+    fewer = [
+        replace(one, training=replace(one.training, steps=469, epochs=epochs))
+        for one in large.results
+        for epochs in [tuple(replace(each, steps=469) for each in one.training.epochs)]
+    ]
+    judged = checks.dearer_claim().judge(small, replace(large, results=fewer))
+    assert judged.holds
+    assert judged.here == (
+        "an iteration is 1.00 times as dear, and there are 2.00 times fewer of them: an epoch is "
+        "2.00 times as fast; one seed"
+    )
 
 
 def test_every_claim_is_about_rungs_that_there_are() -> None:
