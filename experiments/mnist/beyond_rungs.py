@@ -1,7 +1,9 @@
 """Beyond the last rung: 99 % on a CPU in fewer seconds.
 
 Constants are chosen on training images that are left out of training, with seeds of their own:
-`python -m experiments.mnist choices`.
+`python -m experiments.mnist choices`. So are the steps after which a training ends: the fewest of
+those tried whose mean accuracy there is beyond the aim by what two sets of 10,000 images differ by
+(0.14 points, standard deviation), else an epoch of what is left.
 """
 
 from .ladder import Ladder
@@ -74,10 +76,23 @@ BEYOND.step(
     sources=("Szegedy et al. 2016, Rethinking the Inception Architecture, arXiv:1512.00567",),
 )
 BEYOND.step(
+    "reshaped",
+    change={
+        "network.widths": (16, 48),
+        "network.hidden": (128,),
+        "optimizer.lr": 0.02,
+        "schedule.rising": 0.2,
+    },
+    why="Fewer maps where they are large, more where they are small; a higher rate for them. "
+    "`choices` shows that it is faster and no less accurate.",
+    sources=("Smith & Topin 2017, Super-Convergence, arXiv:1708.07120",),
+)
+BEYOND.step(
     "ends_early",
     change={"stop.steps": 195},
     riders={"clock.is_warm": True},
-    why="Five sixths of an epoch: as many steps as the constants were chosen with.",
+    why="Five sixths of an epoch: as many steps as the constants were chosen with; with fewer, "
+    "`choices` shows too little accuracy.",
 )
 BEYOND.step(
     "ends_early_fp32",

@@ -46,8 +46,8 @@ CHOICES: Mapping[str, tuple[dict[str, Any], ...]] = {
         *_each("data.augment.shift", 0.04),
         *_each("optimizer.is_fused", False),
         *_each("compute.keeps_freed_memory", False),
-        *_each("stop.steps", 140, 160, 180),
     ),
+    "reshaped": _each("stop.steps", 160, 180),
     "mlp_smoothed": (
         *_each("optimizer.lr", 0.005, 0.02),
         *_each("schedule.rising", 0.2),

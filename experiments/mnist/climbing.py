@@ -14,7 +14,7 @@ from .ladder_report import render, render_dominance
 from .ladders import rung_named
 from .machine import Machine
 from .measuring import LONG_S, measure, profiled
-from .program import chosen_device
+from .program import chosen_device, gap_of
 from .rates import measure_peak
 from .recipe import Source
 from .simple_rungs import SIMPLE
@@ -90,9 +90,11 @@ def _notes(found: Sequence[RungFindings]) -> list[str]:
     days = sorted({one.day for rung in found for one in rung.results})
     seeds = sorted({len(rung.results) for rung in found})
     counted = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    gaps = {one.rung.name: gap_of(one.rung.recipe) for one in found}
     return [
         f"- data: real MNIST, {counted} seeds; trainings longer than {LONG_S:.0f} s have one",
         f"- trainings: of {', '.join(days)}, at commit {', '.join(commits)}",
+        *(f"- gap: {name}: {gap}" for name, gap in gaps.items() if gap is not None),
         "",
     ]
 

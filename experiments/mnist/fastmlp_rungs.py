@@ -1,7 +1,9 @@
 """The way to 97 % on a CPU: a perceptron, fed by a DataLoader at first.
 
 Constants are chosen on training images that are left out of training, with seeds of their own:
-`python -m experiments.mnist choices`.
+`python -m experiments.mnist choices`. So are the steps after which a training ends: the fewest of
+those tried whose mean accuracy there is beyond the aim by what two sets of 10,000 images differ by
+(0.24 points, standard deviation).
 """
 
 from .ladder import Ladder
@@ -94,6 +96,6 @@ FASTMLP.step(
 )
 FASTMLP.step(
     "mlp_ends_early",
-    change={"stop.steps": 125},
-    why="Four fifths of an epoch.",
+    change={"stop.steps": 110},
+    why="Seven tenths of an epoch: the fewest steps with which `choices` shows enough accuracy.",
 )

@@ -4,6 +4,8 @@ A process of its own for each: what an earlier training left warm is no part of 
 """
 
 import argparse
+import ctypes
+import sys
 from pathlib import Path
 
 import msgspec
@@ -13,7 +15,7 @@ from profkit.errors import ProfkitError
 from profkit.workloads.mnist_files import DATA_VARIABLE, DataFiles, locate
 
 from .ladders import rung_named
-from .recipe import changed, value_of
+from .recipe import Recipe, changed, value_of
 from .train import train
 
 
@@ -44,6 +46,13 @@ def mnist_at(data_dir: Path | None) -> DataFiles:
     return files
 
 
+def gap_of(recipe: Recipe) -> str | None:
+    """What of the recipe cannot be done on this system and is left out; None: all can be."""
+    if not recipe.compute.keeps_freed_memory or hasattr(ctypes.CDLL(None), "mallopt"):
+        return None
+    return "freed memory is not kept: the C library has no mallopt"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rung")
@@ -72,6 +81,10 @@ def main() -> None:
         for one in given.change:
             path, _, text = one.partition("=")
             recipe = changed(recipe, {path: value_of(recipe, path, text)})
+        gap = gap_of(recipe)
+        if gap is not None:
+            recipe = changed(recipe, {"compute.keeps_freed_memory": False})
+            print(f"gap: {gap}", file=sys.stderr)
         found, _ = train(
             recipe,
             files,
