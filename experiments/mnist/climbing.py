@@ -15,7 +15,7 @@ from .ladders import rung_named
 from .machine import Machine
 from .measuring import LONG_S, measure, profiled
 from .program import chosen_device, gap_of
-from .rates import measure_peak
+from .rates import peak_beside
 from .recipe import Source
 from .simple_rungs import SIMPLE
 
@@ -53,6 +53,7 @@ def climb(
         rungs, seeds, with_riders if is_isolated else [], ladder.name, bench
     )
     runs = {rung.name: profiled(rung, bench) for rung in rungs}
+    peak = peak_beside(runs.values(), chosen_device(machine.device), bench.results.directory)
     found = find(rungs, results, isolated, runs)
     if output is None:
         is_whole = len(rungs) == len(ladder.rungs)
@@ -72,7 +73,6 @@ def climb(
             rung.name: dominance_of(Recorded(runs[rung.name], rung.recipe.data.batch_size), proof)
             for rung in slow
         }
-    peak = measure_peak(chosen_device(machine.device))
     own = OWN_SECTIONS.get(ladder.name)
     lines += render(found, ladder, peak)
     if own is not None:

@@ -127,7 +127,7 @@ def _times(found: Sequence[RungFindings], aim: float) -> list[str]:
         if one.before is not None:
             times = times_faster(one.before.results, one.results, seconds_of)
             faster = times_with_interval(times)
-            if not (times[1] > 1 or times[2] < 1):
+            if times[1] <= 1 <= times[2]:
                 unshown.append(one.rung.name)
         loading = np.median([result.training.loading_s for result in one.results])
         counts = "in it" if one.rung.recipe.clock.includes_loading else "beside it"
@@ -144,7 +144,7 @@ def _times(found: Sequence[RungFindings], aim: float) -> list[str]:
         lines += [
             "",
             "No faster and no slower than what it changes, as far as these seeds can tell (the "
-            f"interval holds 1, or there is none): {', '.join(unshown)}.",
+            f"interval holds 1): {', '.join(unshown)}.",
         ]
     noisy = [one.rung.name for one in found if _is_noisy(one.seconds)]
     if noisy:
@@ -253,7 +253,7 @@ def _rates(found: Sequence[RungFindings], peak: Peak) -> list[str]:
         "",
         "Floating-point operations of convolutions and matrix products for one image, two for each "
         f"multiply-add (torch.utils.flop_counter), over {over}. This machine's peak, "
-        f"by a product of two matrices of {peak.side} by {peak.side} as this report was made, "
+        f"by a product of two matrices of {peak.side} by {peak.side} after these were recorded, "
         f"median of {peak.count}: {measured}.",
         "",
         "| rung | forward, Mflop | backward, Mflop | achieved, GFLOP/s | % of the peak |",

@@ -1,12 +1,16 @@
 """How many operations a second a training does, and how many the machine does at most."""
 
+import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 
+from profkit.store.run_directory import write_file
 from profkit.workloads.mnist_files import TRAIN_SAMPLES
 
 from .findings import RungFindings
@@ -65,6 +69,24 @@ def measure_peak(device: torch.device) -> Peak:
             taken.append(time.perf_counter() - began)
         found[name] = 2 * side**3 / float(np.median(taken[WARM_UP:]))
     return Peak(device.type, side, PRODUCTS, found)
+
+
+def peak_beside(runs: Iterable[Path], device: torch.device, kept: Path) -> Peak:
+    """The machine's peak as epochs were recorded: measured right after them, and kept with them.
+
+    Args:
+        runs: run directories of these epochs.
+        device: that they ran on.
+        kept: where the peak is kept.
+
+    Raises:
+        MsgspecError: what is kept there is no peak.
+    """
+    names = " ".join(sorted(run.name for run in runs))
+    path = kept / f"peak-{hashlib.sha256(names.encode()).hexdigest()[:8]}.json"
+    if not path.exists():
+        write_file(path, msgspec.json.encode(measure_peak(device)))
+    return msgspec.json.decode(path.read_bytes(), type=Peak)
 
 
 def rate_of(found: RungFindings, device: str) -> Rate:

@@ -6,9 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 from click.testing import CliRunner
 
-from experiments.mnist import checks, dominance
+from experiments.mnist import checks, dominance, rates
 from experiments.mnist.__main__ import main
 from experiments.mnist.claims import convolution, reductions
 from experiments.mnist.dominance import Dominance, Recorded
@@ -18,7 +19,7 @@ from experiments.mnist.forecast import Forecast
 from experiments.mnist.ladder_report import gain_interval, render, render_dominance
 from experiments.mnist.ladders import LADDERS, rung_named
 from experiments.mnist.machine import Machine
-from experiments.mnist.rates import Peak
+from experiments.mnist.rates import Peak, peak_beside
 from experiments.mnist.results import Result, key_of
 from experiments.mnist.rungs import LADDER
 from experiments.mnist.task import Task
@@ -120,6 +121,23 @@ def test_rates_are_operations_over_the_time_of_their_stages(found: list[RungFind
     assert f"| {60_000 * (forward + backward) / 21 / 1e9:.1f} |" in row
 
 
+def test_a_peak_is_that_of_the_recordings_it_stands_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[Peak] = []
+
+    def measure(device: torch.device) -> Peak:
+        measured.append(replace(PEAK, rates={"fp32": 1e11 + len(measured)}))
+        return measured[-1]
+
+    monkeypatch.setattr(rates, "measure_peak", measure)
+    device, runs = torch.device("cpu"), [tmp_path / "simple-1", tmp_path / "gelu-1"]
+    first = peak_beside(runs, device, tmp_path)
+    assert peak_beside(reversed(runs), device, tmp_path) == first
+    again = peak_beside([tmp_path / "simple-2", tmp_path / "gelu-1"], device, tmp_path)
+    assert [first, again] == measured
+
+
 def test_the_claim_is_judged_by_each_definition(found: list[RungFindings]) -> None:
     lines = reductions(found, PEAK)
     # Data wait 0.94 s for 4.69; by the whole training 48 s for 66.
@@ -181,11 +199,12 @@ def test_noise_is_said(found: list[RungFindings]) -> None:
 
 def test_what_no_seed_shows_is_said(found: list[RungFindings]) -> None:
     words = "No faster and no slower than what it changes, as far as these seeds can tell"
-    assert f"{words} (the interval holds 1, or there is none): data_loading." in "\n".join(
-        render(found, LADDER, PEAK)
-    )
-    many = replace(found[1], results=results("data_loading", 15.0, [0.99, 0.99, 0.99]))
-    assert words not in "\n".join(render([found[0], many], LADDER, PEAK))
+    assert words not in "\n".join(render(found, LADDER, PEAK))  # one seed has no interval
+    faster = replace(found[1], results=results("data_loading", 15.0, [0.99] * 3))
+    assert words not in "\n".join(render([found[0], faster], LADDER, PEAK))
+    same = replace(found[1], results=results("data_loading", 20.0, [0.99] * 3))
+    text = "\n".join(render([found[0], same], LADDER, PEAK))
+    assert f"{words} (the interval holds 1): data_loading." in text
 
 
 def test_what_is_said_elsewhere_stands_beside_what_holds_here(found: list[RungFindings]) -> None:
