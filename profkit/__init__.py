@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from .assertions import assert_dominant, assert_ratio, assert_share
     from .errors import InconclusiveWarning, ProfkitError
     from .measurement import measure
-    from .observation import watch
     from .recorder import Recorder
     from .schema.prediction import Change, Question
     from .schema.stage import Stage
+    from .watching import watch
 
 __version__ = "0.1.0"
 
@@ -50,7 +50,7 @@ _HOMES = {
     "render_predictions": "api",
     "render_report": "api",
     "report": "api",
-    "watch": "observation",
+    "watch": "watching",
     "tune": "api",
     "what_if": "api",
 }

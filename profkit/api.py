@@ -36,6 +36,7 @@ from .store.run_directory import (
     write_set,
 )
 from .verify.order import CheckOrder
+from .watching import active
 from .workloads.order import TraceOrder
 from .writing import CHECK_FILES, FIGURES, check_free, save_text, write_check, write_report
 
@@ -114,7 +115,7 @@ def observe(
         InputError: a negative `warmup`, or another observation goes on in this process.
         OutputError: `path` holds something or cannot be written.
     """
-    from .observation import Observation, Order, active
+    from .observation import Observation, Order
     from .probe.telling import tell
 
     if warmup < 0:

@@ -13,6 +13,7 @@ from . import terms
 from .errors import InputError
 from .probe.step_clock import StepClock
 from .schema.steps import Flag, StepTable
+from .watching import active
 
 BLOCK_NS = 20_000_000
 """Length of a block when loops take turns. Source: FACTS of the gate's design: the spread of a
@@ -167,8 +168,7 @@ def bench(*loops: Loop) -> Iterator[Bench]:
         InputError: the process is observed already, or another measurement goes on in it.
     """
     terms.current().refuse()
-    observation = sys.modules.get("profkit.observation")
-    if observation is not None and observation.active() is not None:
+    if active() is not None:
         raise InputError(
             "this process is observed already (profkit run or profkit.observe), which would be in "
             "the times: measure without it"

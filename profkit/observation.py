@@ -3,10 +3,9 @@
 import os
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
 
 from .interruption import pass_on
 from .probe.compilation import COMPILER, watch_compilation
@@ -30,12 +29,10 @@ from .schema.run import (
 )
 from .schema.stage import Stage
 from .store.batches import loader_directory
-
-T = TypeVar("T")
+from .watching import activate
 
 _HEARTBEAT_S = 0.25
 _CALIBRATION_MARKS = 2_000
-_active: "Observation | None" = None
 _observing: "weakref.WeakSet[LoopClock]" = weakref.WeakSet()
 _fork_hook_set = False
 
@@ -138,7 +135,6 @@ class Observation:
         Raises:
             OutputError: the run directory cannot be written.
         """
-        global _active
         self.recorder.begin()
         self.hooks.install()
         self._look_into_loaders()
@@ -149,7 +145,7 @@ class Observation:
             lambda error: self.recorder.gap(f"compilation is not seen: {error}"),
         )
         self._heartbeat.start()
-        _active = self
+        activate(self)
 
     def end(self, ended: str, *, goes_on: bool = False) -> None:
         """Write what is left, and how the program ended; the hooks go away.
@@ -159,11 +155,10 @@ class Observation:
             goes_on: whether the program does, unobserved: then the hooks stay and do nothing, since
                 it may hold on to wrapped functions, pickle them by name, or have compiled them.
         """
-        global _active
         if self._ended or os.getpid() != self._owner:
             return
         self._ended = True
-        _active = None
+        activate(None)
         self._heartbeat.stop()
         self.clock.end()
         if not goes_on:
@@ -294,47 +289,6 @@ def stop_in_children(clock: LoopClock) -> None:
 def _stop_all() -> None:
     for clock in list(_observing):
         clock.stop()
-
-
-class Watched(Generic[T]):
-    """An iterable whose batches open steps where the program is observed; see `watch`."""
-
-    def __init__(self, iterable: Iterable[T]) -> None:
-        self._iterable = iterable
-
-    def __iter__(self) -> Iterator[T]:
-        iterator = iter(self._iterable)
-        seen = active()
-        if seen is None or seen.clock.busy:
-            return iterator
-        return seen.clock.watch(iterator)
-
-    def __len__(self) -> int:
-        return len(self._iterable)  # type: ignore[arg-type]  # its TypeError is the right one
-
-    def __bool__(self) -> bool:
-        return bool(self._iterable)  # without this, its length would be asked for
-
-    def __getattr__(self, name: str) -> Any:
-        """Whatever else the iterable has."""
-        if name == "_iterable":  # not there yet: it is being copied or unpickled
-            raise AttributeError(name)
-        return getattr(self._iterable, name)
-
-
-def watch(iterable: Iterable[T]) -> Watched[T]:
-    """The batches of any iterable, marked as a source of training data.
-
-    DataLoaders are seen by themselves; this is for generators, queues and readers. Under `profkit
-    run` each request opens a step, and the wait for it is the stage `dataloader`. In a program
-    that is not observed it changes nothing.
-    """
-    return Watched(iterable)
-
-
-def active() -> Observation | None:
-    """The observation that goes on in this process."""
-    return _active
 
 
 def _calibrate_mark_ns() -> float:

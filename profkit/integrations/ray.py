@@ -21,6 +21,7 @@ from ..store.run_directory import (
     rank_directory,
     read_manifest,
 )
+from ..watching import active
 
 if TYPE_CHECKING:
     from ..observation import Observation
@@ -93,7 +94,7 @@ def _begin(launch: _Launch) -> "Observation | None":
         import ray.train
         import ray.train.torch  # before the hooks: it has a loader of its own
 
-        from ..observation import Observation, Order, active
+        from ..observation import Observation, Order
 
         if active() is not None:
             raise InputError("this process is observed already")

@@ -22,3 +22,15 @@ def test_public_names_load_on_first_use_and_import_stays_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_watching_is_no_part_of_a_step_that_is_not_observed() -> None:
+    code = (
+        "import sys, profkit\n"
+        "before = set(sys.modules)\n"
+        "assert list(profkit.watch([1, 2])) == [1, 2]\n"
+        "added = set(sys.modules) - before\n"
+        "assert added == {'profkit.watching'}, added\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
