@@ -7,6 +7,12 @@ import sys
 import profkit
 
 
+def assert_runs(code: str) -> None:
+    """In a process that has loaded nothing yet."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_no_public_name_is_also_a_subpackage_or_module() -> None:
     # Importing `profkit.report` would put the module in the place of the function.
     modules = {module.name for module in pkgutil.iter_modules(profkit.__path__)}
@@ -20,8 +26,7 @@ def test_public_names_load_on_first_use_and_import_stays_light() -> None:
         "assert not heavy, heavy\n"
         "for name in profkit.__all__: getattr(profkit, name)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert_runs(code)
 
 
 def test_watching_is_no_part_of_a_step_that_is_not_observed() -> None:
@@ -32,5 +37,4 @@ def test_watching_is_no_part_of_a_step_that_is_not_observed() -> None:
         "added = set(sys.modules) - before\n"
         "assert added == {'profkit.watching'}, added\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert_runs(code)
