@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from .findings import RungFindings, epoch_s_of, times_faster
 
@@ -22,6 +23,8 @@ COLOURS = {
 }
 INK = "#333333"
 LABELS = {"dataloader": "data wait"}
+# Beside the colour, whose neighbours look alike where there are many rungs.
+MARKERS = "osD^v"
 
 
 def draw_rungs(found: Sequence[RungFindings], note: str) -> str:
@@ -38,8 +41,10 @@ def draw_rungs(found: Sequence[RungFindings], note: str) -> str:
     whole.barh(rows, medians, height=0.6, color=INK)
     for row, median in zip(rows, medians, strict=True):
         whole.text(median, row, f" {median:.3g} s", va="center", fontsize=8)
-    whole.set_xscale("log")
-    whole.set_xlim(min(medians) / 3, 3 * max(medians))
+    if scale_seconds(whole, medians):
+        whole.set_xlim(min(medians) / 3, 3 * max(medians))
+    else:
+        whole.set_xlim(0, 1.2 * max(medians))
     whole.set_xlabel("whole training, s")
     whole.set_yticks(rows, names)
     shown: dict[str, object] = {}
@@ -51,7 +56,7 @@ def draw_rungs(found: Sequence[RungFindings], note: str) -> str:
             shown[stage] = epoch.barh(row, width, left=left, height=0.6, color=COLOURS[stage])
             left += width
         epoch.text(left, row, f" {one.step.kind}", va="center", fontsize=8)
-    epoch.set_xlim(0, 1.35 * max(sum(filter(None, one.stages_s.values())) for one in found))
+    epoch.set_xlim(0, 1.5 * max(sum(filter(None, one.stages_s.values())) for one in found))
     epoch.set_xlabel("the recorded epoch, s, by stage")
     epoch.set_yticks(rows, [""] * len(found))
     for axes in (whole, epoch):
@@ -74,9 +79,10 @@ def draw_accuracy(found: Sequence[RungFindings], aim: float, note: str) -> str:
         colour = matplotlib.colormaps["viridis"](row / max(1, len(found) - 1))
         points = [100 * value for value in one.accuracies]
         name = f"{one.rung.number} {one.rung.name}"
-        axes.scatter(one.seconds, points, s=24, color=colour, label=name)
+        marker = MARKERS[row % len(MARKERS)]
+        axes.scatter(one.seconds, points, s=24, color=colour, marker=marker, label=name)
     axes.axhline(100 * aim, color=INK, linewidth=0.8, linestyle="--")
-    axes.set_xscale("log")
+    scale_seconds(axes, [second for one in found for second in one.seconds])
     axes.set_xlabel("whole training, s")
     axes.set_ylabel("test accuracy, %")
     figure.legend(loc="outside right", fontsize=8, frameon=False)
@@ -109,6 +115,17 @@ def draw_forecasts(found: Sequence[RungFindings], note: str) -> str | None:
     axes.set_xlabel("speedup of an epoch, measured")
     axes.set_ylabel("predicted from the rung that is changed")
     return svg_of(figure)
+
+
+def scale_seconds(axes: Axes, seconds: Sequence[float]) -> bool:
+    """Put times that lie a decade or more apart on a logarithm's axis; return whether they do."""
+    if max(seconds) < 10 * min(seconds):
+        return False
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    return True
 
 
 def figure_of(columns: int, height: float, note: str) -> tuple[Figure, list[Axes]]:
