@@ -82,11 +82,15 @@ class RungFindings:
     @property
     def stages_s(self) -> dict[str, float | None]:
         """What each stage took of the recorded epoch; None where it was not observed."""
-        steps = self.results[0].training.steps
         return {
-            stage: None if share is None else share * self.step.mean_ms * steps / 1e3
+            stage: None if share is None else share * self.recorded_epoch_s
             for stage, share in self.step.stage_shares.items()
         }
+
+    @property
+    def recorded_epoch_s(self) -> float:
+        """What the steps of the recorded epoch took."""
+        return self.step.mean_ms * self.results[0].training.steps / 1e3
 
     @property
     def alone(self) -> Sequence[Result]:

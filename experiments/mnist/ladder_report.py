@@ -16,6 +16,8 @@ from .rates import Peak, rate_of
 
 CHANCE = 0.2
 """An accuracy below this has learned nothing: guessing gives a tenth."""
+APART = 0.15
+"""A recorded epoch that takes so much more or less than the median one is said."""
 NOISY = 0.1
 """A distance of the quartiles beyond this part of the median is said."""
 
@@ -236,7 +238,21 @@ def _costs(found: Sequence[RungFindings]) -> list[str]:
             gain_interval(*firsts),
         ]
         lines.append(f"| {one.rung.number} {one.rung.name} | {one.rung.on} | {' | '.join(cells)} |")
-    return [*lines, ""]
+    return [*lines, *_apart(found), ""]
+
+
+def _apart(found: Sequence[RungFindings]) -> list[str]:
+    """Rungs whose recorded epoch was not as long as the others: an empty line and one, or none."""
+    parts = {one.rung.name: one.recorded_epoch_s / one.epoch_s - 1 for one in found}
+    words = [f"{name} {100 * part:+.0f} %" for name, part in parts.items() if abs(part) > APART]
+    if not words:
+        return []
+    return [
+        "",
+        f"Recorded epochs that took over {100 * APART:.0f} % more or less than the median without "
+        "profkit, by the machine's hour or by being recorded, so that the differences of their "
+        f"stages hold that as well: {', '.join(words)}.",
+    ]
 
 
 def _difference(before: float | None, after: float | None) -> str:

@@ -106,6 +106,15 @@ def test_a_change_is_told_by_stage_and_by_what_it_gains(found: list[RungFindings
     assert gain_interval([0.98, 0.98, 0.98], [0.99, 0.992, 0.988]) == "+1.00 (+0.50 to +1.50)"
 
 
+def test_a_recorded_epoch_unlike_the_others_is_said(found: list[RungFindings]) -> None:
+    # 938 steps of 20 ms: 18.8 s beside a median of 21 s, and beside 15 s.
+    said = line_of(render(found, LADDER, PEAK), "Recorded epochs that took over 15 %")
+    assert said.endswith(": data_loading +25 %.")
+    alike = replace(found[1], step=replace(found[1].step, mean_ms=16.0))
+    text = "\n".join(render([found[0], alike], LADDER, PEAK))
+    assert "Recorded epochs that took over" not in text
+
+
 def test_rates_are_operations_over_the_time_of_their_stages(found: list[RungFindings]) -> None:
     row = line_of(render(found, LADDER, PEAK), "| 2 smaller_net |", 2)
     forward = 2 * (26 * 26 * 9 * 32 + 11 * 11 * 9 * 32 * 64 + 1600 * 128 + 1280)
