@@ -76,7 +76,7 @@ def climb(
     own = OWN_SECTIONS.get(ladder.name)
     lines += render(found, ladder, peak)
     if own is not None:
-        lines += own(found, peak)
+        lines += own(found)
     save(output, [*lines, *render_dominance(loaded, PROOF, wait)])
 
 

@@ -148,7 +148,7 @@ def test_a_peak_is_that_of_the_recordings_it_stands_beside(
 
 
 def test_the_claim_is_judged_by_each_definition(found: list[RungFindings]) -> None:
-    lines = reductions(found, PEAK)
+    lines = reductions(found)
     # Data wait 0.94 s for 4.69; by the whole training 48 s for 66.
     assert line_of(lines, "| data_loading |") == (
         "| data_loading | -80 % | -80 % | -29 % | -27 % | -27 % |"
@@ -158,7 +158,7 @@ def test_the_claim_is_judged_by_each_definition(found: list[RungFindings]) -> No
 
 
 def test_the_convolution_of_the_argument_is_counted() -> None:
-    text = "\n".join(convolution([], PEAK))
+    text = "\n".join(convolution([]))
     assert "= 17.28 million multiply-adds, or 34.56 million operations" in text
     assert "counted as it ran: 34.56 million" in text
 
