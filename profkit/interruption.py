@@ -2,13 +2,46 @@
 
 Python runs handlers between two instructions of the main thread, whatever these do. A scheduler's
 time limit that strikes while profkit writes must end the training as it would without profkit;
-only what goes wrong with profkit itself may be kept from it.
+only what goes wrong with profkit itself may be kept from it. Where a handler that raises would cut
+in two what must stay whole, it waits.
 """
 
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from inspect import CO_VARARGS
 from types import FrameType, TracebackType
+from typing import Any
 
 _PACKAGE = __name__.partition(".")[0]
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """Have handlers of signals wait, such as Ctrl-C's: for a few calls that must not be torn apart.
+
+    A process that was just started, say, and whose number nobody has kept yet. Each handler is
+    called once at the end, with what it raises, if its signal came meanwhile. Handlers run in the
+    main thread only; in others nothing waits.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: set[int] = set()
+    with ExitStack() as stack:  # one that raises does not keep the others from being put back
+        for number in signal.valid_signals():
+            handler = signal.getsignal(number)
+            if callable(handler):
+                stack.callback(_put_back, number, handler, came)
+                signal.signal(number, lambda number, _: came.add(number))
+        yield
+
+
+def _put_back(number: int, handler: Callable[..., Any], came: set[int]) -> None:
+    signal.signal(number, handler)
+    if number in came:
+        signal.raise_signal(number)
 
 
 def pass_on(error: BaseException) -> None:

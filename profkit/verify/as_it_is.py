@@ -47,6 +47,7 @@ class AsItIs:
         try:
             for _ in range(PAIRS):
                 self.instances.append(Instance(starts.launch(*AS_IT_IS)))
+                self.instances[-1].start()
             self._meet(until)
             self.start_s = time.monotonic() - began
             self.blocks = self._measure((time.monotonic() + deadline) / 2)
@@ -87,6 +88,7 @@ class AsItIs:
                     pass
             one.end()
             self.instances[row] = Instance(self._starts.launch(*AS_IT_IS))
+            self.instances[row].start()
             fresh.append(self.instances[row])
         for one in fresh:
             one.wait_until_warm(deadline)

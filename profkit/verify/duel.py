@@ -174,6 +174,7 @@ def _start(
         while waiting and len(cold) < starting:
             cold.append(waiting.pop(0))
             running[cold[-1]] = Instance(launch(cold[-1]))
+            running[cold[-1]].start()
         show(f"starting process {len(running)} of {instances}", 0.0)
         _warm(running[cold.pop(0)], deadline)
 
@@ -294,6 +295,7 @@ def _restart(
     end_all([running[row] for row in rows])
     for row in rows:
         running[row] = Instance(launch(row))
+        running[row].start()
     for row in rows:
         try:
             _warm(running[row], deadline)

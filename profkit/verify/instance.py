@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from ..errors import InputError
+from ..interruption import postponed
 from ..schema.fix import FixFacts, FixOrder
 from ..schema.paced import InstanceFacts
 from ..schema.steps import StepTable
@@ -64,19 +65,26 @@ class Instance:
     """One process, stopped (with its loader workers) whenever it has no block to run.
 
     Args:
-        launch: what to start; it starts at once, and warms up.
+        launch: what to start, see `start`: whoever ends it must know of it before.
 
     Attributes:
         facts: once it is warm.
-        is_over: whether it was ended, and its pipes are closed.
+        is_over: whether there is no process to end: not yet, or not any more.
     """
+
+    _process: "subprocess.Popen[bytes]"
 
     def __init__(self, launch: Launch) -> None:
         self.launch = launch
         self.facts: InstanceFacts | None = None
         self._ended: str | None = None
         self._owes = False
-        self.is_over = False
+        self.is_over = True
+
+    @postponed()
+    def start(self) -> None:
+        """Start it; it warms up."""
+        launch = self.launch
         commands_in, self._commands = os.pipe()
         self._results, results_out = os.pipe()
         os.set_blocking(self._results, True)
@@ -96,6 +104,7 @@ class Instance:
         finally:
             os.close(commands_in)
             os.close(results_out)
+        self.is_over = False
 
     def wait_until_warm(self, deadline: float) -> InstanceFacts:
         """Wait for the end of the warm-up; the instance is stopped then.

@@ -10,6 +10,7 @@ from ..analyze.course import Course, course_of
 from ..analyze.training_loader import training_loader
 from ..analyze.what_if import LEAST_BATCHES, predict
 from ..errors import ProfkitError
+from ..interruption import postponed
 from ..schema.fix import Fix, FixOrder, Knob
 from ..schema.prediction import Change, Prediction, Question
 from ..scripts.fix_order import fix_options
@@ -71,8 +72,9 @@ def look_at(place: Place, run: Path, limit_s: float, cores: int, fixes: FixOrder
     # Should this process be killed, the other end closes, and the run ends as well.
     tied, held = os.pipe()
     options += ["--out", str(run), "--tied", str(tied), *fix_options(fixes)]
+    process: subprocess.Popen[bytes] | None = None
     try:
-        with run.with_suffix(".log").open("wb") as output:
+        with run.with_suffix(".log").open("wb") as output, postponed():
             process = subprocess.Popen(
                 run_command(options, place.target),
                 cwd=place.directory,
@@ -83,12 +85,11 @@ def look_at(place: Place, run: Path, limit_s: float, cores: int, fixes: FixOrder
                 start_new_session=True,
                 pass_fds=(tied,),
             )
-            try:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(max(0.1, limit_s))
-            finally:
-                _end(process)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(max(0.1, limit_s))
     finally:
+        if process is not None:
+            _end(process)
         os.close(tied)
         os.close(held)
     try:

@@ -117,6 +117,7 @@ def try_fixes(
         running = dict(zip(range(0, 2 * PAIRS, 2), base.instances, strict=True))
         for row in range(1, 2 * PAIRS, 2):
             running[row] = Instance(launch(row))
+            running[row].start()
         limit_s = patience_s(base.start_s, fixes, left_s)
         until = time.monotonic() + limit_s
         try:

@@ -7,6 +7,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -113,6 +114,7 @@ def test_the_same_program_is_no_regression(place: Path) -> None:
 def test_an_instance_stands_still_with_its_workers_between_blocks(place: Path) -> None:
     instance = Instance(launch(place, "one", 0.001, workers=1))
     try:
+        instance.start()
         instance.wait_until_warm(time.monotonic() + 60)
         instance.run_block(20, time.monotonic() + 60)
         process = psutil.Process(instance._process.pid)
@@ -161,6 +163,7 @@ def test_what_a_program_that_is_gone_left_running_ends_with_it(place: Path) -> N
     (place / "train.py").write_text(text)
     instance = Instance(launch(place, "one", 0.0, epochs=1))
     try:
+        instance.start()
         instance.wait_until_warm(time.monotonic() + 60)
         left = psutil.Process(instance._process.pid).children()
         assert len(left) == 1
@@ -173,11 +176,35 @@ def test_what_a_program_that_is_gone_left_running_ends_with_it(place: Path) -> N
     instance.end()  # once more does no harm
 
 
+def test_an_interruption_while_one_starts_leaves_nothing(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "train.py").write_text("import time\ntime.sleep(300)")
+
+    class Struck(subprocess.Popen[bytes]):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            signal.raise_signal(signal.SIGINT)  # nobody has kept its number yet
+
+    monkeypatch.setattr("profkit.verify.instance.subprocess.Popen", Struck)
+    instance = Instance(launch(place, "one", 0.0))
+    before = psutil.Process().children()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            instance.start()
+    finally:
+        instance.end()
+    assert psutil.Process().children() == before
+    assert instance._process.returncode is not None
+
+
 def test_a_second_interruption_ends_all_of_them_at_once(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (place / "train.py").write_text("import time\ntime.sleep(300)")
     instances = [Instance(launch(place, name, 0.0)) for name in ("one", "other")]
+    for one in instances:
+        one.start()
 
     def interrupted(seconds: float) -> None:
         raise KeyboardInterrupt
@@ -201,12 +228,14 @@ def test_a_second_interruption_ends_all_of_them_at_once(
 def test_the_time_may_be_up_at_any_moment(place: Path) -> None:
     instance = Instance(launch(place, "one", 0.001))
     try:
+        instance.start()
         with pytest.raises(LateError):
             instance.wait_until_warm(time.monotonic())
     finally:
         instance.end()
     instance = Instance(launch(place, "one", 0.01))
     try:
+        instance.start()
         instance.wait_until_warm(time.monotonic() + 60)
         with pytest.raises(LateError):
             instance.run_block(10_000, time.monotonic() + 0.1)
@@ -224,6 +253,7 @@ def test_nothing_is_left_behind_when_the_one_that_measures_is_killed(place: Path
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
         "from test_contest import launch\nfrom profkit.verify.instance import Instance\n"
         f"instance = Instance(launch(Path({str(place)!r}), 'one', 0.001, workers=1))\n"
+        "instance.start()\n"
         "instance.wait_until_warm(time.monotonic() + 60)\n"
         "print(instance._process.pid, flush=True)\ntime.sleep(60)\n"
     )

@@ -297,6 +297,7 @@ def test_a_block_that_came_too_late_is_not_taken_for_the_next(place: Path) -> No
     launch = Launch(target, place, environment, place / "log", 12, "one", FixOrder(watched=8))
     instance = Instance(launch)
     try:
+        instance.start()
         ends = time.monotonic() + 60
         instance.wait_until_warm(ends)
         with pytest.raises(LateError):

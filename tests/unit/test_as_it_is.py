@@ -20,6 +20,7 @@ class MadeUp:
     """An instance that hangs when it is warm, or after its first block, or never gets warm."""
 
     hangs_after = 0
+    is_started = False
 
     def __init__(self, launch: Any) -> None:
         self.blocks = 0
@@ -29,7 +30,11 @@ class MadeUp:
             fixes=FixFacts({}, (1,), (1.0,), "train.py:3"),
         )
 
+    def start(self) -> None:
+        self.is_started = True
+
     def wait_until_warm(self, deadline: float) -> Any:
+        assert self.is_started
         if self.hangs_after < 0:
             raise LateError
         return self.facts

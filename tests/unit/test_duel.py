@@ -24,14 +24,19 @@ Blocks = Callable[[int], tuple[StepTable, int]]
 class MadeUp:
     """An instance whose steps take 1 and 3 us in turns."""
 
+    is_started = False
+
     def __init__(self, launch: Any) -> None:
         self.launch = launch
         self.facts = SimpleNamespace(
             step_ns=2_000_000, loader=LoaderFacts("DataLoader", 4, launch.workers, None)
         )
 
+    def start(self) -> None:
+        self.is_started = True
+
     def wait_until_warm(self, deadline: float) -> None:
-        pass
+        assert self.is_started
 
     def run_block(self, steps: int, deadline: float) -> tuple[StepTable, int]:
         ended = self.launch.ends()

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 import profkit
-from profkit.interruption import pass_on
+from profkit.interruption import pass_on, postponed
 from profkit.observation import Observation, Order
 from profkit.store import streams
 from profkit.store.records import read_run
@@ -286,3 +286,34 @@ def test_what_was_being_written_is_written_later(
     assert struck == 10
     assert (told, found.manifest.gaps, len(found.steps)) == ([], (), observed.clock.count)
     assert (found.steps.start_ns[1:] >= found.steps.end_ns[:-1]).all()
+
+
+def test_a_handler_waits_until_what_must_stay_whole_is_done(
+    alarm: Callable[[Any], None],
+) -> None:
+    called: list[int] = []
+
+    def call(number: int, frame: FrameType | None) -> None:
+        called.append(number)
+        raise LateError
+
+    def struck() -> None:
+        with postponed():
+            for number in (signal.SIGALRM, signal.SIGINT, signal.SIGALRM):
+                signal.raise_signal(number)
+            assert called == []
+
+    alarm(call)
+    interrupt = signal.signal(signal.SIGINT, call)
+    try:
+        with pytest.raises(LateError):
+            struck()
+        assert sorted(called) == [signal.SIGINT, signal.SIGALRM]
+        assert signal.getsignal(signal.SIGALRM) is call
+        assert signal.getsignal(signal.SIGINT) is call
+        called.clear()
+        with postponed():
+            pass
+        assert called == []
+    finally:
+        signal.signal(signal.SIGINT, interrupt)

@@ -164,6 +164,8 @@ def test_an_evaluation_between_epochs_is_no_training() -> None:
 class MadeUp:
     """An instance whose steps take so many us."""
 
+    is_started = False
+
     def __init__(self, launch: Any) -> None:
         self.launch = launch
         self.is_over = False
@@ -175,7 +177,11 @@ class MadeUp:
             ),
         )
 
+    def start(self) -> None:
+        self.is_started = True
+
     def wait_until_warm(self, deadline: float) -> None:
+        assert self.is_started
         self.launch.warm()
 
     def run_block(self, steps: int, deadline: float) -> Any:
