@@ -84,8 +84,8 @@ BEYOND.step(
         "optimizer.lr": 0.02,
         "schedule.rising": 0.2,
     },
-    why="Fewer maps where they are large, more where they are small: fewer operations; a higher rate "
-    "for them. `choices` shows no loss of accuracy, and too little to tell that it is faster.",
+    why="Fewer maps where they are large, more where they are small: fewer operations; a higher "
+    "rate for them. `choices` shows no loss of accuracy, and too little to tell that it is faster.",
     sources=("Smith & Topin 2017, Super-Convergence, arXiv:1708.07120",),
 )
 BEYOND.step(
