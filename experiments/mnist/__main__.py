@@ -157,27 +157,39 @@ def seeds_command(
 @main.command("choices", help="Other constants of the fastest rungs, on left-out training images.")
 @click.argument("names", metavar="[RUNG]...", nargs=-1)
 @click.option("--seeds", default=3, show_default=True, type=click.IntRange(1))
+@click.option("--undo", is_flag=True, help="Undo each technique of the fastest instead.")
 @_device
 @_data
 @_kept
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("reports", "choices.md")
-)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The report's file.")
 def choices_command(
     names: tuple[str, ...],
     seeds: int,
+    undo: bool,
     device: str,
     data_dir: Path | None,
     kept: Path,
-    output: Path,
+    output: Path | None,
 ) -> None:
     from .bench import open_bench  # it loads torch, and so does the next
-    from .choices import CHOICES, report_choices
+    from .choices import CHOICES, UNDONE, report_choices
 
-    rungs = _named(names or tuple(CHOICES))
-    words = _said([*names, f"--seeds {seeds}"], device)
+    title, choices, file = "Constants, chosen without the test images", CHOICES, "choices.md"
+    said = [*names, f"--seeds {seeds}"]
+    if undo:
+        title, choices, file = "What each technique is worth, by undoing it", UNDONE, "undone.md"
+        said.append("--undo")
+    rungs = _named(names or tuple(choices))
     with open_bench(device, data_dir, kept) as bench:
-        report_choices(rungs, seeds, bench, output, words)
+        report_choices(
+            title,
+            rungs,
+            choices,
+            seeds,
+            bench,
+            output or Path("reports", file),
+            _said(said, device, output),
+        )
 
 
 @main.command("inference", help="How fast FastMLP answers, by six ways of asking it.")

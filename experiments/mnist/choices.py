@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..measured import head_of_here, save, spread
+from ..measured import head_of_here, mean_interval, save, spread
 from .bench import Bench
 from .findings import mean_ratio
 from .ladder import Rung
 from .ladder_report import gain_interval, mean_and_deviation, times_with_interval
 from .measuring import timed
+from .recipe import Precision
 from .results import Result
 from .task import Task
 
@@ -62,6 +63,36 @@ CHOICES: Mapping[str, tuple[dict[str, Any], ...]] = {
     ),
 }
 """By rung, what else its constants might have been."""
+UNDONE: Mapping[str, tuple[dict[str, Any], ...]] = {
+    "ends_early": (
+        *_each("compute.channels_last", False),
+        *_each("compute.precision", Precision.FP32),
+        *_each("compute.keeps_freed_memory", False),
+        *_each("optimizer.is_fused", False),
+        *_each("data.side", 28),
+        {"network.strides": (), "network.pools": (True, True)},
+        *_each("label_smoothing", 0.0),
+        {
+            "network.widths": (24, 32),
+            "network.hidden": (256,),
+            "optimizer.lr": 0.01,
+            "schedule.rising": 0.3,
+        },
+    ),
+    "mlp_ends_early": (
+        *_each("network.hidden", (256, 128)),
+        *_each("data.side", 28),
+        *_each("optimizer.is_fused", False),
+        *_each("compute.keeps_freed_memory", False),
+        *_each("compute.precision", Precision.FP32),
+        *_each("data.batch_size", 256),
+        *_each("label_smoothing", 0.0),
+    ),
+}
+"""By the fastest rung of a ladder, what undoes one technique of it and leaves the others.
+
+A technique stays a rung where undoing it is shown to lose time or accuracy.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +140,9 @@ def try_all(
     return [
         Tried(
             rung.name,
-            ", ".join(f"{path}={value!r}" for path, value in changes.items()),
+            ", ".join(
+                f"{path}={getattr(value, 'value', value)!r}" for path, value in changes.items()
+            ),
             tuple(one.training.accuracy for one in each),
             tuple(one.training.seconds for one in each),
         )
@@ -118,7 +151,9 @@ def try_all(
 
 
 def report_choices(
+    title: str,
     rungs: Sequence[Rung],
+    choices: Mapping[str, Sequence[Mapping[str, Any]]],
     seeds: int,
     bench: Bench,
     output: Path,
@@ -127,12 +162,13 @@ def report_choices(
     """Try all values, and write the report.
 
     Args:
-        rungs, seeds, bench: as of `try_all`.
+        title: of it.
+        rungs, choices, seeds, bench: as of `try_all`.
         output: the report's file.
         command: what this was asked for by.
     """
-    found = try_all(rungs, CHOICES, seeds, bench)
-    lines = head_of_here("Constants, chosen without the test images", command)
+    found = try_all(rungs, choices, seeds, bench)
+    lines = head_of_here(title, command)
     lines[-1:] = [
         f"- data: the first 50,000 training images of real MNIST, accuracy on the other 10,000; "
         f"seeds {FIRST_SEED} to {FIRST_SEED + seeds - 1}",
@@ -154,15 +190,29 @@ def render_choices(found: Sequence[Tried]) -> list[str]:
         ]
         of_rung = [one for one in found if one.rung == name]
         own = next(one for one in of_rung if not one.changes)
+        alike = []
         for one in sorted(of_rung, key=lambda one: -float(np.mean(one.accuracies))):
             gain = faster = "–"
             if one.changes:
                 gain = gain_interval(own.accuracies, one.accuracies)
-                faster = times_with_interval(mean_ratio(own.seconds, one.seconds))
+                times = mean_ratio(own.seconds, one.seconds)
+                faster = times_with_interval(times)
+                points = [
+                    two - before for before, two in zip(own.accuracies, one.accuracies, strict=True)
+                ]
+                _, low, high = mean_interval(points)
+                if low <= 0 <= high and times[1] <= 1 <= times[2]:
+                    alike.append(f"`{one.changes}`")
             lines.append(
                 f"| {f'`{one.changes}`' if one.changes else '**nothing: as it is**'} "
                 f"| {mean_and_deviation(one.accuracies)} | {gain} | {len(one.accuracies)} "
                 f"| {spread(one.seconds)} | {faster} |"
             )
         lines.append("")
+        if alike:
+            lines += [
+                "Neither in accuracy nor in time shown to differ from nothing, by these seeds: "
+                f"{'; '.join(alike)}.",
+                "",
+            ]
     return lines

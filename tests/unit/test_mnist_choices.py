@@ -9,11 +9,18 @@ import torch
 
 from experiments.mnist import feeding, measuring
 from experiments.mnist.bench import Bench
-from experiments.mnist.choices import CHOICES, FIRST_SEED, Tried, render_choices, try_all
+from experiments.mnist.choices import (
+    CHOICES,
+    FIRST_SEED,
+    UNDONE,
+    Tried,
+    render_choices,
+    try_all,
+)
 from experiments.mnist.feeding import VALIDATION, open_feed
-from experiments.mnist.ladders import rung_named
+from experiments.mnist.ladders import LADDERS, rung_named
 from experiments.mnist.machine import Machine
-from experiments.mnist.recipe import Recipe, Source, changed, value_of
+from experiments.mnist.recipe import Recipe, Source, changed, difference, value_of
 from experiments.mnist.results import Results
 from experiments.mnist.task import Task
 from experiments.mnist.train import Epoch, Training
@@ -74,15 +81,48 @@ def test_the_best_stands_first_and_what_is_kept_is_not_trained_again(
 
 
 @pytest.mark.parametrize(
-    ("rung", "changes"), [(rung, changes) for rung, each in CHOICES.items() for changes in each]
+    ("name", "changes"),
+    [
+        (name, changes)
+        for choices in (CHOICES, UNDONE)
+        for name, each in choices.items()
+        for changes in each
+    ],
 )
 def test_each_value_is_another_than_the_rungs_and_can_be_told_to_a_process(
-    rung: str, changes: dict[str, Any]
+    name: str, changes: dict[str, Any]
 ) -> None:
-    recipe = rung_named(rung).recipe
-    for path, value in changes.items():
-        assert value_of(recipe, path, repr(value)) == value
-    changed(recipe, changes)
+    rung = rung_named(name)
+    told = Task(rung, 0, changes=changes).arguments
+    for argument in told[told.index("--change") + 1 :: 2]:
+        path, _, text = argument.partition("=")
+        assert value_of(rung.recipe, path, text) == changes[path]
+    changed(rung.recipe, changes)
+
+
+@pytest.mark.parametrize("name", UNDONE)
+def test_each_undone_technique_is_as_it_was_before_some_rung(name: str) -> None:
+    ladder = next(one for one in LADDERS if name in [rung.name for rung in one])
+    steps = [
+        difference(rung.recipe, ladder.named(rung.on).recipe)
+        for rung in ladder
+        if rung.on is not None
+    ]
+    for changes in UNDONE[name]:
+        assert any(changes.items() <= step.items() for step in steps), changes
+
+
+def test_what_no_seed_tells_from_the_rung_is_named() -> None:
+    lines = render_choices(
+        [
+            Tried("one", "", (0.97, 0.98, 0.975), (2.0, 2.1, 1.9)),
+            Tried("one", "same=1", (0.971, 0.979, 0.976), (2.1, 2.0, 1.95)),
+            Tried("one", "slow=1", (0.971, 0.979, 0.976), (4.1, 4.0, 4.0)),
+            Tried("one", "worse=1", (0.951, 0.961, 0.956), (2.1, 2.0, 1.95)),
+        ]
+    )
+    last = next(line for line in lines if line.startswith("Neither"))
+    assert last.endswith("by these seeds: `same=1`.")
 
 
 def test_validation_looks_at_no_test_image(monkeypatch: pytest.MonkeyPatch) -> None:
