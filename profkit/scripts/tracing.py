@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
 from ..errors import InputError
+from ..interruption import postponed
 from ..schema.run import ProbeFacts
 from ..store.names import MANIFEST
 from ..store.passes import TENSORBOARD
@@ -81,7 +82,7 @@ def trace_program(order: ScriptOrder, run: Path, say: Callable[[str], None]) -> 
         if order.probes:
             before = Path.cwd() if order.in_place else _copy_of(Path.cwd(), stack)
         began = time.monotonic()
-        code = _wait(subprocess.Popen(run_command(options, order.target)), None)
+        code = _run(run_command(options, order.target), None)
         limit_s = _PATIENCE_S + _SLOWDOWN * (time.monotonic() - began)
         if not (run / MANIFEST).is_file():
             raise InputError(
@@ -226,10 +227,9 @@ def _one_pass(
     log.parent.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter_ns()
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=place, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+        code = _run(
+            command, limit_s, cwd=place, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
-        code = _wait(process, limit_s)
     wall_ns = time.perf_counter_ns() - began
     if (facts := read()) is not None:
         return replace(facts, wall_ns=facts.wall_ns or wall_ns)
@@ -270,22 +270,34 @@ def terminated_by_exception() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _wait(process: "subprocess.Popen[bytes]", limit_s: float | None) -> int:
-    """The exit code; a Ctrl-C reaches the child by itself, and is then ours too."""
+def _run(command: Sequence[str], limit_s: float | None, **options: Any) -> int:
+    """The exit code; a Ctrl-C reaches the child by itself, and is then ours too.
+
+    Args:
+        command: to start.
+        limit_s: after which it is ended; None: it takes its time.
+        options: of `subprocess.Popen`.
+    """
+    process: subprocess.Popen[bytes] | None = None
     try:
+        with postponed():
+            process = subprocess.Popen(command, **options)
         return process.wait(limit_s)
     except subprocess.TimeoutExpired:
+        assert process is not None  # who starts none does not wait
         return _end(process)
     except KeyboardInterrupt:
-        try:
-            # The program may have things to save. Another Ctrl-C ends that.
-            process.wait(_PATIENCE_S)
-        finally:
-            process.kill()
-            process.wait()
+        if process is not None:
+            try:
+                # The program may have things to save. Another Ctrl-C ends that.
+                process.wait(_PATIENCE_S)
+            finally:
+                process.kill()
+                process.wait()
         raise
     except SystemExit:
-        _end(process)
+        if process is not None:
+            _end(process)
         raise
 
 

@@ -3,6 +3,9 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import ClassVar
 
 import pytest
 
@@ -11,32 +14,53 @@ from profkit.scripts import tracing
 SLEEP = "import time; print('ready', flush=True); time.sleep(600)"
 
 
+class Child(subprocess.Popen[bytes]):
+    """It is ready when it is made."""
+
+    made: ClassVar[list["Child"]] = []
+    meanwhile: ClassVar[Callable[[], object] | None] = None
+
+    def __init__(self, command: Sequence[str]) -> None:
+        super().__init__(command, stdout=subprocess.PIPE)
+        self.made.append(self)
+        assert self.stdout is not None
+        with self.stdout as said:
+            assert said.readline() == b"ready\n"
+        if Child.meanwhile is not None:
+            Child.meanwhile()
+
+
 @pytest.fixture
-def child() -> "subprocess.Popen[bytes]":
-    process = subprocess.Popen([sys.executable, "-c", SLEEP], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    with process.stdout as said:
-        assert said.readline() == b"ready\n"
-    return process
+def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Child]]:
+    monkeypatch.setattr(Child, "made", [])
+    monkeypatch.setattr(subprocess, "Popen", Child)
+    yield Child.made
+    for child in Child.made:
+        child.kill()
+        child.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_takes_the_child_along(child: "subprocess.Popen[bytes]", number: int) -> None:
+@pytest.mark.parametrize("delay_s", [0.0, 0.05], ids=["while it starts", "while it runs"])
+def test_a_signal_takes_the_child_along(
+    children: list[Child], monkeypatch: pytest.MonkeyPatch, number: int, delay_s: float
+) -> None:
+    send = partial(os.kill, os.getpid(), number)
+    monkeypatch.setattr(
+        Child, "meanwhile", threading.Timer(delay_s, send).start if delay_s else send
+    )
     before = signal.signal(number, signal.SIG_DFL)
     try:
         with tracing.terminated_by_exception():
             # Without this the signal would end the tests.
             assert signal.getsignal(number) is not signal.SIG_DFL
-            threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
             with pytest.raises(SystemExit) as ending:
-                tracing._wait(child, None)
+                tracing._run([sys.executable, "-c", SLEEP], None)
         assert signal.getsignal(number) is signal.SIG_DFL
     finally:
         signal.signal(number, before)
-        child.kill()
-        child.wait()
     assert ending.value.code == 128 + number
-    assert child.returncode == -signal.SIGTERM
+    assert [child.returncode for child in children] == [-signal.SIGTERM]
 
 
 def test_what_runs_on_when_the_terminal_is_closed_still_does() -> None:
@@ -49,18 +73,18 @@ def test_what_runs_on_when_the_terminal_is_closed_still_does() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_a_child_that_takes_too_long_is_ended(child: "subprocess.Popen[bytes]") -> None:
-    assert tracing._wait(child, 0.05) == -signal.SIGTERM
+def test_a_child_that_takes_too_long_is_ended(children: list[Child]) -> None:
+    assert tracing._run([sys.executable, "-c", SLEEP], 0.05) == -signal.SIGTERM
+    assert len(children) == 1
 
 
-def test_a_child_that_does_not_listen_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_does_not_listen_is_killed(
+    children: list[Child], monkeypatch: pytest.MonkeyPatch
+) -> None:
     deaf = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
-    process = subprocess.Popen([sys.executable, "-c", deaf], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    with process.stdout as said:
-        said.readline()
     monkeypatch.setattr(tracing, "_PATIENCE_S", 0.05)
-    assert tracing._wait(process, 0.05) == -signal.SIGKILL
+    assert tracing._run([sys.executable, "-c", deaf], 0.05) == -signal.SIGKILL
+    assert len(children) == 1
 
 
 def test_in_another_thread_signals_are_left_alone() -> None:
