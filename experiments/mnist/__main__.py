@@ -14,7 +14,7 @@ from profkit.errors import ProfkitError
 from .ladder import Ladder, Rung
 from .ladders import LADDERS, rung_named
 
-SEEDED = ("tuned", "ends_early", "ends_early_fp32", "mlp_ends_early")
+SEEDED = ("tuned", "ablated", "ablated_fp32", "mlp_ends_early")
 """Rungs whose accuracy over many seeds is reported."""
 
 _device = click.option("--device", default="auto", type=click.Choice(["auto", "cpu", "cuda"]))
